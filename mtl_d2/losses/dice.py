@@ -9,9 +9,10 @@ from ._reduce import at_least_float32, masked_mean
 def dice_loss(logits: Tensor, targets: Tensor, *, ignore_index: int = 255) -> Tensor:
     """One minus the mean soft dice of the classes present, per image, then the mean over images.
 
-    "V-Net" (Milletari et al. 2016), section 3, for each class k: D_k = 2 sum p_k y_k / (sum p_k^2 + sum y_k^2),
-    with p the softmax. Only classes with a valid pixel in the image count: a class that is wrongly predicted takes
-    its probability from a class that is present, which sees it. Images without a valid pixel are left out.
+    "V-Net" (Milletari et al. 2016), section 3, for each class k: D_k = 2 sum p_k y_k / (sum p_k^2 + sum
+    y_k^2), with p the softmax. Only classes with a valid pixel in the image count: a class that is wrongly
+    predicted takes its probability from a class that is present, which sees it. Images without a valid pixel
+    are left out.
 
     Args:
         logits: (N, K, H, W), any float type; float32 is used inside.
@@ -37,8 +38,9 @@ def dice_loss(logits: Tensor, targets: Tensor, *, ignore_index: int = 255) -> Te
 def binary_dice_loss(logits: Tensor, targets: Tensor, *, ignore_index: int = 255) -> Tensor:
     """1 - 2 sum p y / (sum p^2 + sum y^2) per image, then the mean over the images with a valid pixel.
 
-    "Learning to Predict Crisp Boundaries" (Deng et al. 2018), equation 1, has the inverse of this overlap, which has
-    no bound. An image without a positive has no overlap to gain: its loss is zero, not a constant one.
+    "Learning to Predict Crisp Boundaries" (Deng et al. 2018), equation 1, has the inverse of this overlap,
+    which has no bound. An image without a positive has no overlap to gain: its loss is zero, not a constant
+    one.
 
     Args:
         logits: (N, H, W), any float type; float32 is used inside. p = sigmoid(logits).

@@ -1,9 +1,10 @@
 """Losses for edge maps, where one pixel in fifty is an edge.
 
-All take logits (N, H, W) of any float type (float32 is used inside) and targets (N, H, W) in {0, 1, 255}: other, edge,
-ignored. All return a scalar: per image the sum over the valid pixels divided by their number (dice is a ratio already),
-then the mean over the images that have a valid pixel; zero with a gradient where none has one. In the formulas p is
-sigmoid(logit), P and N are the edge pixels and the other valid pixels of an image, and their numbers.
+All take logits (N, H, W) of any float type (float32 is used inside) and targets (N, H, W) in {0, 1, 255}:
+other, edge, ignored. All return a scalar: per image the sum over the valid pixels divided by their number
+(dice is a ratio already), then the mean over the images that have a valid pixel; zero with a gradient where
+none has one. In the formulas p is sigmoid(logit), P and N are the edge pixels and the other valid pixels of
+an image, and their numbers.
 """
 
 from collections.abc import Callable
@@ -21,7 +22,8 @@ IGNORE = 255
 def hed_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """-b sum_P log p - (1 - b) sum_N log(1 - p), b = N / (P + N).
 
-    "Holistically-Nested Edge Detection" (Xie and Tu 2015), equation 2. Without an edge b = 1, and the loss is 0.
+    "Holistically-Nested Edge Detection" (Xie and Tu 2015), equation 2. Without an edge b = 1, and the loss is
+    0.
     """
     positive, negative = _fractions(targets)
     return _weighted_bce(logits, targets, positive_weight=negative, negative_weight=positive)
@@ -40,8 +42,8 @@ def rcf_loss(logits: Tensor, targets: Tensor, *, negative_scale: float = 1.1) ->
 def fixed_weight_loss(logits: Tensor, targets: Tensor, *, positive_weight: float = 0.95) -> Tensor:
     """-0.95 sum_P log p - 0.05 sum_N log(1 - p): the same weights for every image.
 
-    The weights of "Multi-Task Learning for Dense Prediction Tasks: A Survey" (Vandenhende et al. 2021). An image
-    without an edge still teaches that it has none.
+    The weights of "Multi-Task Learning for Dense Prediction Tasks: A Survey" (Vandenhende et al. 2021). An
+    image without an edge still teaches that it has none.
     """
     shape = (logits.shape[0], 1)
     positive = at_least_float32(logits).new_full(shape, positive_weight)

@@ -18,7 +18,7 @@ def softmax_focal_loss(
 ) -> Tensor:
     """FL(p_t) = -alpha_t (1 - p_t)^gamma log(p_t), with p_t the softmax probability of the target class.
 
-    "Focal Loss for Dense Object Detection" (Lin et al. 2017), equations 4 and 5, for K classes. With 0 and
+    "Focal Loss for Dense Object Detection" (Lin et al. 2017), equations 4 and 5, for K classes. With `gamma` 0 and
     no `alpha` it is the cross-entropy.
 
     Args:

@@ -9,8 +9,9 @@ from ._reduce import at_least_float32
 def iou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: float = 1e-7) -> Tensor:
     """1 - IoU of each pair.
 
-    The linear form, from "Generalized Intersection over Union" (Rezatofighi et al. 2019), of the loss of "UnitBox"
-    (Yu et al. 2016). Pairs that are disjoint or have no area cost 1, without a gradient: there GIoU is the remedy.
+    The linear form, from "Generalized Intersection over Union" (Rezatofighi et al. 2019), of the loss of
+    "UnitBox" (Yu et al. 2016). Pairs that are disjoint or have no area cost 1, without a gradient: there GIoU
+    is the remedy.
 
     Args:
         boxes1, boxes2: (R, 4) or (4,), x1 y1 x2 y2, paired by position; float32 is used inside.
