@@ -1,7 +1,7 @@
 """A PEP 517 build backend: fetch the pinned source distribution, apply patches.PATCHES, write a wheel.
 
-Only the standard library is used, and no torch. The client that called the backend (uv, else pip) also does the
-fetching, so that its index, proxy, credentials and hash check hold here too.
+Only the standard library is used, and no torch. The client that called the backend (uv, else pip) also
+does the fetching, so that its index, proxy, credentials and hash check hold here too.
 """
 
 import base64
@@ -21,8 +21,8 @@ VERSION = "0.6+mtl.1"  # with a local label: satisfies ==0.6, cannot be mistaken
 INFO = f"{NAME}-{VERSION}.dist-info"
 WHEEL_NAME = f"{NAME}-{VERSION}-py3-none-any.whl"
 WHEEL_DATE = (2021, 11, 15, 0, 0, 0)  # of v0.6; fixed, so that the same input gives the same wheel
-# v0.6's own list without its upper bound on iopath, and without black, future, pydot and panopticapi (a direct URL):
-# nothing that mtl_d2 uses needs them.
+# v0.6's own list without its upper bound on iopath, and without black, future, pydot and panopticapi (a URL
+# there): nothing that mtl_d2 uses needs them.
 REQUIRES = (
     "Pillow>=7.1",
     "matplotlib",
@@ -109,15 +109,15 @@ def fetch_sdist(folder: Path) -> Path:
     command = [*client, *options, *pinned, "--target", str(folder)]
     if subprocess.run(command, env=_client_environment(), check=False).returncode != 0:
         raise RuntimeError(
-            f"{'uv' if uv else 'pip'} could not fetch the source distribution that {HERE / 'sdist.txt'} pins (its "
-            "message is above): check that the package index is reachable, and that it is set by an environment "
-            "variable or a configuration file, because an option such as --index-url does not reach this step"
+            f"{'uv' if uv else 'pip'} could not fetch what {HERE / 'sdist.txt'} pins (its message is above): "
+            "check that the package index is reachable, and that it is set by an environment variable or a "
+            "configuration file, because an option such as --index-url does not reach this step"
         )
     return folder / "sdist"
 
 
 def _client_environment() -> dict[str, str]:
-    """The environment of the inner client: the stand-in setuptools first, none of the outer client's hooks."""
+    """The environment of the inner client: the stand-in setuptools first, no outer hooks."""
     # The outer pip's variables would send the inner pip's hooks to this folder.
     env = {k: v for k, v in os.environ.items() if not k.startswith(("_PYPROJECT_HOOKS", "PEP517_"))}
     env.update(PIP_USE_PEP517="1", PIP_USER="0")
