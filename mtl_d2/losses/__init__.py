@@ -11,7 +11,7 @@ from .edge import (
     hed_loss,
     rcf_loss,
 )
-from .focal import softmax_focal_loss
+from .focal import focal_prior_bias, softmax_focal_loss
 from .iou import iou_loss
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "edge_focal_loss",
     "edge_loss",
     "fixed_weight_loss",
+    "focal_prior_bias",
     "hed_loss",
     "iou_loss",
     "masked_cross_entropy",

@@ -1,5 +1,7 @@
 """Focal loss over softmax probabilities, for dense maps. The sigmoid form is fvcore.nn.sigmoid_focal_loss."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,8 +20,8 @@ def softmax_focal_loss(
 ) -> Tensor:
     """FL(p_t) = -alpha_t (1 - p_t)^gamma log(p_t), with p_t the softmax probability of the target class.
 
-    "Focal Loss for Dense Object Detection" (Lin et al. 2017), equations 4 and 5, for K classes. With `gamma` 0 and
-    no `alpha` it is the cross-entropy.
+    "Focal Loss for Dense Object Detection" (Lin et al. 2017), equations 4 and 5, for K classes. With `gamma`
+    0 and no `alpha` it is the cross-entropy.
 
     Args:
         logits: (N, K, ...), any float type; float32 is used inside.
@@ -58,3 +60,12 @@ def softmax_focal_loss(
     if reduction == "mean":
         return loss.sum() / valid.sum().clamp(min=1)
     raise ValueError(f"softmax_focal_loss: reduction is {reduction!r}, expected 'mean', 'sum' or 'none'")
+
+
+def focal_prior_bias(probability: float = 0.01) -> float:
+    """Bias with which a sigmoid starts at that probability, so that the many negatives do not swamp the first steps.
+
+    "Focal Loss for Dense Object Detection" (Lin et al. 2017), section 4.1, where the probability is called
+    pi.
+    """
+    return -math.log((1 - probability) / probability)
