@@ -1,6 +1,7 @@
 """Network parts. Importing them registers them with Detectron2."""
 
+from .postprocessing import combine_panoptic
 from .roi_heads import MultiTaskFastRCNNOutputLayers, MultiTaskROIHeads
 from .rpn import MultiTaskRPN
 
-__all__ = ["MultiTaskFastRCNNOutputLayers", "MultiTaskROIHeads", "MultiTaskRPN"]
+__all__ = ["MultiTaskFastRCNNOutputLayers", "MultiTaskROIHeads", "MultiTaskRPN", "combine_panoptic"]
