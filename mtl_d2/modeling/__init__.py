@@ -1,6 +1,7 @@
 """Network parts. Importing them registers them with Detectron2."""
 
 from .edge import EDGE_HEADS_REGISTRY, FPNEdgeHead, build_edge_head
+from .postprocessing import combine_panoptic
 from .roi_heads import MultiTaskFastRCNNOutputLayers, MultiTaskROIHeads
 from .rpn import MultiTaskRPN
 from .sem_seg import MultiTaskSemSegFPNHead
@@ -13,4 +14,5 @@ __all__ = [
     "MultiTaskRPN",
     "MultiTaskSemSegFPNHead",
     "build_edge_head",
+    "combine_panoptic",
 ]
