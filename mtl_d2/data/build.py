@@ -50,8 +50,8 @@ def get_records(
     """
     if isinstance(names, str) or not names:
         raise ValueError(f"DATASETS: found {names!r}, expected a sequence of names of registered datasets.")
-    _check_metadata(names)
     records = [record for name in names for record in DatasetCatalog.get(name)]
+    _check_metadata(names)  # after loading, which is what fills in some datasets' metadata
     found = len(records)
     if tasks is not None:
         records = [record for record in records if _is_labelled(record, tasks)]
@@ -77,12 +77,13 @@ def build_multitask_train_loader(
 ) -> DataLoader:
     """Return an endless iterable of this rank's batches, each a list of model inputs.
 
-    Batch k is a function of cfg and k alone: the number of workers does not matter, and a training that goes on
-    after k batches passes ``start_batch=k``. The global batch has SOLVER.IMS_PER_BATCH images, shared equally
-    among the ranks.
+    Batch k is a function of cfg and k alone: the number of workers does not matter, and a training that
+    goes on after k batches passes ``start_batch=k``. The global batch has SOLVER.IMS_PER_BATCH images, shared
+    equally among the ranks.
 
     Args:
-        cfg: reads DATASETS.TRAIN, DATALOADER, SOLVER.IMS_PER_BATCH, SEED, MODEL.MTL.TASKS and what the mapper reads.
+        cfg: reads DATASETS.TRAIN, DATALOADER, SOLVER.IMS_PER_BATCH, SEED, MODEL.MTL.TASKS and what the
+            mapper reads.
         mapper: record -> model input; by default MultiTaskDatasetMapper(cfg, is_train=True).
         start_batch: number of batches that were consumed before.
 

@@ -11,11 +11,11 @@ Key = tuple[int, int]
 class MultiTaskBatchSampler(Sampler[list[Key]]):
     """Yield this rank's part of every global batch, without end, as lists of (epoch, index).
 
-    Epoch e visits the samples in a permutation drawn from (seed, e). The permutations one after the other are a
-    stream; global batch k is its k-th run of ``ranks * batch_size`` keys (a batch may lie across two epochs, so
-    that no sample is dropped), and rank r takes the r-th part of it. Nothing is remembered between batches: a
-    run that goes on after ``k`` batches is ``start_batch=k``, at no cost. Detectron2's aspect-ratio grouping
-    holds samples back until their group is full, so that its state is more than a number: not used here.
+    Epoch e visits the samples in a permutation drawn from (seed, e). The permutations one after the other are
+    a stream; global batch k is its k-th run of ``num_ranks * batch_size`` keys (a batch may lie across two
+    epochs, so that no sample is dropped), and rank r takes the r-th part of it. Nothing is remembered between
+    batches: a run that goes on after k batches is ``start_batch=k``, at no cost. Detectron2's aspect-ratio
+    grouping holds samples back until their group is full, so that its state is more than a number: not used.
 
     Args:
         size: number of samples.

@@ -22,25 +22,25 @@ def seeded(*key: int) -> Iterator[None]:
     Args:
         key: integers, not negative; every one of them matters, so does their order.
     """
-    python_state, numpy_state, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    python_state, numpy_state, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     seeds = np.random.SeedSequence(key).generate_state(3)
     random.seed(int(seeds[0]))
-    np.random.seed(seeds[1])
+    np.random.seed(seeds[1])  # noqa: NPY002  Detectron2's augmentations draw from numpy's global generator
     # Not torch.manual_seed, which seeds every device and so reaches into CUDA from a forked worker.
     torch.default_generator.manual_seed(int(seeds[2]))
     try:
         yield
     finally:
         random.setstate(python_state)
-        np.random.set_state(numpy_state)
+        np.random.set_state(numpy_state)  # noqa: NPY002
         torch.set_rng_state(torch_state)
 
 
 class SeededDataset(Dataset[dict[str, Any]]):
     """Map records under a random state that is a function of (seed, epoch, index).
 
-    A broken sample (:class:`BrokenSampleError`) is replaced by another record, drawn under that random state;
-    the replacement's "skipped_files" lists the file names of the records that it stands for.
+    A broken sample (:class:`BrokenSampleError`) is replaced by another record, drawn from (seed, epoch, index)
+    too; the replacement's "skipped_files" lists the file names of the records that it stands for.
 
     Args:
         records: what can be indexed by 0 to len - 1.
@@ -73,29 +73,28 @@ class SeededDataset(Dataset[dict[str, Any]]):
         Raises:
             BrokenSampleError: as many records as were tried are broken.
         """
-        epoch, index = key
+        index = key[1]
+        rng = np.random.default_rng((self.seed, *key))
         tried: dict[int, str] = {}
         while True:
             record = self.records[index]
-            with seeded(self.seed, epoch, key[1], len(tried)):
-                try:
+            try:
+                with seeded(self.seed, *key, len(tried)):
                     sample = self.mapper(record)
-                except BrokenSampleError as error:
-                    tried[index] = record["file_name"]
-                    index = self._replacement(tried, error)
-                    continue
+            except BrokenSampleError as error:
+                tried[index] = record["file_name"]
+                if len(tried) == min(self.max_attempts, len(self)):
+                    raise _too_many(tried, error) from error
+                logger.warning("Replaced a broken sample: %s", error)
+                while index in tried:
+                    index = int(rng.integers(len(self)))
+                continue
             if tried:
                 sample["skipped_files"] = list(tried.values())
             return sample
 
-    def _replacement(self, tried: dict[int, str], error: BrokenSampleError) -> int:
-        logger.warning("Replaced a broken sample: %s", error)
-        if len(tried) >= min(self.max_attempts, len(self)):
-            raise BrokenSampleError(
-                f"{', '.join(tried.values())}: {len(tried)} broken samples in a row, expected readable ones; "
-                f"the last one is {error}"
-            ) from error
-        index = next(iter(tried))
-        while index in tried:
-            index = int(np.random.randint(len(self)))
-        return index
+
+def _too_many(tried: dict[int, str], error: BrokenSampleError) -> BrokenSampleError:
+    return BrokenSampleError(
+        f"{', '.join(tried.values())}: {len(tried)} broken samples in a row, stopped; the last one is {error}"
+    )
