@@ -1,14 +1,22 @@
-"""From datasets to the model's batches."""
+"""Dataset schema, registration and synthetic scenes; from a record to the model's batches."""
 
 from .build import build_multitask_test_loader, build_multitask_train_loader, get_records
+from .datasets import load_coco_multitask, register_all, register_coco_multitask, register_dataset
 from .mapper import BrokenSampleError, MultiTaskDatasetMapper
 from .sampler import MultiTaskBatchSampler
+from .schema import DatasetError, DatasetSchema
 
 __all__ = [
     "BrokenSampleError",
+    "DatasetError",
+    "DatasetSchema",
     "MultiTaskBatchSampler",
     "MultiTaskDatasetMapper",
     "build_multitask_test_loader",
     "build_multitask_train_loader",
     "get_records",
+    "load_coco_multitask",
+    "register_all",
+    "register_coco_multitask",
+    "register_dataset",
 ]

@@ -39,8 +39,8 @@ def seeded(*key: int) -> Iterator[None]:
 class SeededDataset(Dataset[dict[str, Any]]):
     """Map records under a random state that is a function of (seed, epoch, index).
 
-    A broken sample (:class:`BrokenSampleError`) is replaced by another record, drawn from (seed, epoch, index)
-    too; the replacement's "skipped_files" lists the file names of the records that it stands for.
+    A broken sample (:class:`BrokenSampleError`) is replaced by another record, drawn from (seed, epoch,
+    index) too; the replacement's "skipped_files" lists the file names of the records that it stands for.
 
     Args:
         records: what can be indexed by 0 to len - 1.
