@@ -177,7 +177,7 @@ def read_record(path: str | os.PathLike) -> RunRecord:
     """Read and check a record; null among the results is NaN again.
 
     Raises:
-        ValueError: not JSON, a key is missing or unknown, or has another type; the message names file and key.
+        ValueError: no JSON, a key missing, unknown or of another type; the message names file and key.
     """
     with open(path, encoding="utf-8") as file:
         try:
