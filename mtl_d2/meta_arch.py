@@ -1,0 +1,297 @@
+"""The joint network: one FPN backbone, computed once, and a branch for each task."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.data import MetadataCatalog
+from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
+from detectron2.structures import ImageList, Instances
+from detectron2.utils import comm
+from detectron2.utils.events import get_event_storage
+from torch import Tensor, nn
+
+from .balancing import Balancer, build_balancer
+from .modeling.postprocessing import combine_panoptic
+from .tasks import TaskBatch, TaskBranch, get_task, known_tasks
+from .tasks.base import zero_over
+
+LOG_PERIOD = 20  # steps between two entries of the log; each entry costs a host sync on a GPU
+
+
+@dataclass(frozen=True)
+class PanopticMerge:
+    """How instances and semantics become one panoptic map (Kirillov et al. 2019, Panoptic Segmentation, section 6).
+
+    Attributes:
+        stuff_ids: semantic ids that are stuff; None for Detectron2's rule, all but 0.
+        overlap_threshold: an instance with more than this fraction of its mask taken already is dropped.
+        stuff_area_threshold: stuff segments of fewer pixels are dropped.
+        score_threshold: instances below it are dropped.
+    """
+
+    stuff_ids: tuple[int, ...] | None = None
+    overlap_threshold: float = 0.5
+    stuff_area_threshold: int = 4096
+    score_threshold: float = 0.5
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> "PanopticMerge | None":
+        combine = cfg.MODEL.PANOPTIC_FPN.COMBINE
+        if not combine.ENABLED:
+            return None
+        names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
+        stuff_ids = MetadataCatalog.get(names[0]).get("stuff_ids") if names else None
+        return cls(
+            stuff_ids=None if stuff_ids is None else tuple(stuff_ids),
+            overlap_threshold=combine.OVERLAP_THRESH,
+            stuff_area_threshold=combine.STUFF_AREA_LIMIT,
+            score_threshold=combine.INSTANCES_CONFIDENCE_THRESH,
+        )
+
+    def __call__(self, instances: Instances, sem_seg: Tensor) -> tuple[Tensor, list[dict[str, Any]]]:
+        """The panoptic map (H, W) and its segments, from instances with masks and semantic logits (K, H, W)."""
+        return combine_panoptic(
+            instances,
+            sem_seg.argmax(dim=0),
+            stuff_ids=self.stuff_ids,
+            overlap_threshold=self.overlap_threshold,
+            stuff_area_threshold=self.stuff_area_threshold,
+            score_threshold=self.score_threshold,
+        )
+
+
+@META_ARCH_REGISTRY.register()
+class MultiTaskFPN(nn.Module):
+    """Several tasks on one backbone, trained on images that carry labels for any subset of them.
+
+    Each task's loss is that of a batch with only its labelled images, over all ranks; the other tasks' do not change.
+
+    Args:
+        backbone: gives ``{name: (N, C, H / stride, W / stride)}``.
+        branches: the tasks; their modules become attributes under Detectron2's names.
+        balancer: weighs the tasks.
+        pixel_mean, pixel_std: per channel, in the image's units.
+        panoptic: merges instances and semantics; None for no panoptic output.
+        label_patience: a task that sees no label for so many batches in a row raises.
+        channels_last: memory format of convolutions and images.
+
+    Raises:
+        ValueError: two branches of one name, or a branch without the one that it depends on.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        branches: Sequence[TaskBranch],
+        balancer: Balancer,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+        panoptic: PanopticMerge | None = None,
+        label_patience: int = 1000,
+        channels_last: bool = False,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.branches = {branch.name: branch for branch in branches}
+        if len(self.branches) != len(branches):
+            raise ValueError(f"MODEL.MTL.TASKS names a task twice: {[branch.name for branch in branches]}")
+        for branch in branches:
+            missing = set(branch.depends_on) - set(self.branches)
+            if missing:
+                raise ValueError(f"task {branch.name!r} depends on {sorted(missing)}: add them to MODEL.MTL.TASKS")
+            for name, module in branch.modules.items():
+                self.add_module(name, module)
+        self.balancer = balancer
+        self.panoptic = panoptic if {"instance", "sem_seg"} <= set(self.branches) else None
+        self.label_patience = label_patience
+        self.batches_without_label = dict.fromkeys(self.branches, 0)
+        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
+        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        if channels_last:
+            self.to(memory_format=torch.channels_last)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        tasks = list(cfg.MODEL.MTL.TASKS)
+        if not tasks:
+            raise ValueError(f"MODEL.MTL.TASKS is empty: name at least one of {known_tasks()}")
+        balancer = build_balancer(cfg, tasks, known_tasks())
+        backbone = build_backbone(cfg)
+        branches = [get_task(name).build(cfg, backbone.output_shape()) for name in tasks]
+        return {
+            "backbone": backbone,
+            "branches": branches,
+            "balancer": balancer,
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+            "panoptic": PanopticMerge.from_config(cfg) if cfg.MODEL.MASK_ON else None,
+            "label_patience": cfg.MODEL.MTL.LABEL_PATIENCE,
+            "channels_last": cfg.MODEL.MTL.CHANNELS_LAST,
+        }
+
+    @property
+    def device(self) -> torch.device:
+        return self.pixel_mean.device
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict[str, Any]]:
+        """Losses in training, answers otherwise.
+
+        Args:
+            batched_inputs: one dict per image, of the mapper:
+
+                * ``image``: (3, H, W), 0..255, channels in the order of ``cfg.INPUT.FORMAT``
+                * ``instances`` (training): Instances with ``gt_boxes``, ``gt_classes``, ``gt_masks``
+                * ``sem_seg`` (training): long (H, W), class ids, 255 for ignored pixels
+                * ``edge`` (training): long (H, W), 1 on an edge, 0 off it, 255 for ignored pixels
+                * ``height``, ``width`` (inference): the resolution of the answers; the image's by default
+
+                An image without a key is unlabelled for that task.
+
+        Returns:
+            In training the flat ``{loss name: scalar}`` whose sum is minimised; otherwise see :meth:`inference`.
+        """
+        if not self.training:
+            return self.inference(batched_inputs)
+        _, losses, labelled = self.forward_tasks(batched_inputs)
+        flat, weights = self.balancer(losses, labelled)
+        self._log(losses, weights)
+        return flat
+
+    def forward_tasks(
+        self, batched_inputs: list[dict[str, Any]]
+    ) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]], list[str]]:
+        """The shared features, ``{task: {loss name: scalar}}`` before balancing, and the tasks with a label anywhere.
+
+        Raises:
+            RuntimeError: a task has seen no label on any rank for ``label_patience`` batches.
+        """
+        batch = self.preprocess(batched_inputs)
+        features = self.extract_features(batch)
+        indices = {name: batch.labelled(branch.label_keys) for name, branch in self.branches.items()}
+        scales = self._scale_by_labelled_ranks({name: bool(found) for name, found in indices.items()})
+        losses = {}
+        for name, branch in self.branches.items():
+            losses[name] = self._branch_losses(branch, features, batch, indices[name])
+            if scales[name] not in (0.0, 1.0):
+                losses[name] = {key: loss * scales[name] for key, loss in losses[name].items()}
+        return features, losses, [name for name, scale in scales.items() if scale > 0]
+
+    def _branch_losses(
+        self, branch: TaskBranch, features: dict[str, Tensor], batch: TaskBatch, indices: list[int]
+    ) -> dict[str, Tensor]:
+        if not indices:
+            # The levels that only this branch reads have no other gradient in this step.
+            backbone_zero = zero_over(self.backbone.parameters())
+            return {key: loss + backbone_zero for key, loss in branch.zero_losses().items()}
+        if len(indices) < len(batch):
+            features = {key: feature[indices] for key, feature in features.items()}
+        return branch.losses(features, batch.select(indices))
+
+    def _scale_by_labelled_ranks(self, has_label: dict[str, bool]) -> dict[str, float]:
+        """Ranks / ranks with a label, for each task; 0 where no rank has one.
+
+        DistributedDataParallel averages gradients over all ranks; this makes it the average over those with a label.
+        """
+        ranks = comm.get_world_size()
+        if ranks > 1:
+            flags = torch.tensor([float(x) for x in has_label.values()], device=self.device)
+            torch.distributed.all_reduce(flags)
+            labelled_ranks = flags.tolist()
+        else:
+            labelled_ranks = [float(x) for x in has_label.values()]
+        scales = {name: ranks / n if n else 0.0 for name, n in zip(has_label, labelled_ranks, strict=True)}
+        for name, scale in scales.items():
+            self.batches_without_label[name] = 0 if scale else self.batches_without_label[name] + 1
+            if self.batches_without_label[name] >= self.label_patience:
+                raise RuntimeError(
+                    f"task {name!r} has seen no label for {self.label_patience} batches in a row: drop it from "
+                    "MODEL.MTL.TASKS, add a dataset with its labels to DATASETS.TRAIN, or raise "
+                    "MODEL.MTL.LABEL_PATIENCE"
+                )
+        return scales
+
+    @torch.no_grad()
+    def inference(
+        self, batched_inputs: list[dict[str, Any]], tasks: Iterable[str] | None = None, do_postprocess: bool = True
+    ) -> list[dict[str, Any]] | dict[str, list]:
+        """The answers to the tasks asked for; only their branches, and those they depend on, are computed.
+
+        Args:
+            batched_inputs: see :meth:`forward`.
+            tasks: names of configured tasks; all by default.
+            do_postprocess: False for the raw outputs ``{task: [one per image]}`` in the padded input's coordinates.
+
+        Returns:
+            one dict per image, at the resolution (``height``, ``width``):
+
+            * ``instances``: Instances with ``pred_boxes`` (pixels), ``scores`` (0..1), ``pred_classes`` and
+              ``pred_masks`` (R, H, W) bool
+            * ``sem_seg``: (K, H, W) logits
+            * ``edge``: (H, W) probabilities
+            * ``panoptic_seg``: int32 (H, W), 0 for void, and a list of segments as in Detectron2's Panoptic FPN, where
+              both instances and semantics were asked for
+
+        Raises:
+            ValueError: a task is not configured.
+        """
+        wanted = list(self.branches) if tasks is None else list(tasks)
+        outputs: dict[str, list] = {}
+        batch = self.preprocess(batched_inputs)
+        order = self._with_dependencies(wanted)
+        features = self.extract_features(batch)
+        for name in order:
+            outputs[name] = self.branches[name].inference(features, batch, outputs)
+        outputs = {name: outputs[name] for name in wanted}
+        return self._postprocess(outputs, batch) if do_postprocess else outputs
+
+    def _with_dependencies(self, wanted: Sequence[str]) -> list[str]:
+        order: list[str] = []
+        for name in wanted:
+            if name not in self.branches:
+                raise ValueError(f"task {name!r} is not part of this network: it has {sorted(self.branches)}")
+            for needed in (*self._with_dependencies(self.branches[name].depends_on), name):
+                if needed not in order:
+                    order.append(needed)
+        return order
+
+    def _postprocess(self, outputs: dict[str, list], batch: TaskBatch) -> list[dict[str, Any]]:
+        results = []
+        for i, (x, image_size) in enumerate(zip(batch.inputs, batch.images.image_sizes, strict=True)):
+            height, width = x.get("height", image_size[0]), x.get("width", image_size[1])
+            result = {}
+            for name, output in outputs.items():
+                branch = self.branches[name]
+                result[branch.output_key] = branch.postprocess(output[i], image_size, height, width)
+            if self.panoptic and {"instances", "sem_seg"} <= set(result):
+                result["panoptic_seg"] = self.panoptic(result["instances"], result["sem_seg"])
+            results.append(result)
+        return results
+
+    def preprocess(self, batched_inputs: list[dict[str, Any]]) -> TaskBatch:
+        """Normalise the images and pad them to one size that the backbone's strides divide."""
+        padding: dict[str, Any] = {"size_divisibility": self.backbone.size_divisibility}
+        if getattr(self.backbone, "padding_constraints", None):  # Detectron2's main has it, release 0.6 not
+            padding["padding_constraints"] = self.backbone.padding_constraints
+        images = [(x["image"].to(self.device) - self.pixel_mean) / self.pixel_std for x in batched_inputs]
+        return TaskBatch(ImageList.from_tensors(images, **padding), batched_inputs, padding)
+
+    def extract_features(self, batch: TaskBatch) -> dict[str, Tensor]:
+        """The backbone's features, ``{name: (N, C, H / stride, W / stride)}``."""
+        return self.backbone(batch.images.tensor.contiguous(memory_format=self.memory_format))
+
+    def _log(self, losses: dict[str, dict[str, Tensor]], weights: dict[str, Tensor]) -> None:
+        try:
+            storage = get_event_storage()
+        except AssertionError:  # no trainer around the model
+            return
+        if storage.iter % LOG_PERIOD:
+            return
+        for task, weight in weights.items():
+            storage.put_scalar(f"task/{task}", float(sum(losses[task].values()).detach()))
+            storage.put_scalar(f"balance/{task}", float(weight))

@@ -1,0 +1,16 @@
+"""Edge heads by name, from a config."""
+
+from collections.abc import Mapping
+
+from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
+from detectron2.utils.registry import Registry
+from torch import nn
+
+EDGE_HEADS_REGISTRY = Registry("EDGE_HEADS")
+EDGE_HEADS_REGISTRY.__doc__ = "Edge heads ``(cfg, input_shape)`` for ``MODEL.MTL.EDGE_HEAD.NAME``."
+
+
+def build_edge_head(cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> nn.Module:
+    """The edge head that ``MODEL.MTL.EDGE_HEAD.NAME`` names."""
+    return EDGE_HEADS_REGISTRY.get(cfg.MODEL.MTL.EDGE_HEAD.NAME)(cfg, input_shape)

@@ -1,0 +1,5 @@
+"""Semantic heads, all in Detectron2's SEM_SEG_HEADS_REGISTRY."""
+
+from .fpn import MultiTaskSemSegFPNHead
+
+__all__ = ["MultiTaskSemSegFPNHead"]

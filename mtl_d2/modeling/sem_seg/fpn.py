@@ -1,0 +1,67 @@
+"""Semantic FPN with a choice of criterion."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from detectron2.config import configurable
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
+from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
+from torch import Tensor
+from torch.nn import functional as F
+
+from ...losses import dice_loss, masked_cross_entropy, softmax_focal_loss
+
+CRITERIA = ("ce", "focal", "dice")
+
+
+@SEM_SEG_HEADS_REGISTRY.register()
+class MultiTaskSemSegFPNHead(SemSegFPNHead):
+    """Detectron2's semantic FPN head (Kirillov et al. 2019, Panoptic FPN), trained with the criterion of choice.
+
+    With ``"ce"`` it equals Detectron2's, but a batch without a valid pixel gives zero instead of NaN.
+
+    Args:
+        input_shape: of the features to use.
+        loss: ``"ce"``; ``"focal"`` (Lin et al. 2017, softmax form); ``"dice"`` (Milletari et al. 2016), added to
+            cross-entropy, without which its gradient vanishes for classes that are absent.
+        focal_gamma: focusing parameter, at least 0.
+        **kwargs: of Detectron2's ``SemSegFPNHead``.
+
+    Raises:
+        ValueError: the criterion is unknown.
+    """
+
+    @configurable
+    def __init__(
+        self, input_shape: Mapping[str, ShapeSpec], *, loss: str = "ce", focal_gamma: float = 2.0, **kwargs: Any
+    ) -> None:
+        super().__init__(input_shape, **kwargs)
+        if loss not in CRITERIA:
+            raise ValueError(f"MODEL.MTL.SEM_SEG_HEAD.LOSS is {loss!r}: expected one of {list(CRITERIA)}")
+        self.criteria = [masked_cross_entropy]
+        if loss == "focal":
+            self.criteria = [partial(softmax_focal_loss, gamma=focal_gamma)]
+        elif loss == "dice":
+            self.criteria.append(dice_loss)
+
+    @classmethod
+    def from_config(cls, cfg: Any, input_shape: Mapping[str, ShapeSpec]) -> dict[str, Any]:
+        args = super().from_config(cfg, input_shape)
+        args["loss"] = cfg.MODEL.MTL.SEM_SEG_HEAD.LOSS
+        args["focal_gamma"] = cfg.MODEL.MTL.SEM_SEG_HEAD.FOCAL_GAMMA
+        return args
+
+    def losses(self, predictions: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """The criterion at the input's resolution.
+
+        Args:
+            predictions: logits (N, K, H / common_stride, W / common_stride).
+            targets: (N, H, W), class ids and ``ignore_value``.
+        """
+        logits = F.interpolate(
+            predictions.float(), scale_factor=self.common_stride, mode="bilinear", align_corners=False
+        )
+        loss = sum(criterion(logits, targets, ignore_index=self.ignore_value) for criterion in self.criteria)
+        return {"loss_sem_seg": loss * self.loss_weight}

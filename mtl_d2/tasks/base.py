@@ -1,0 +1,155 @@
+"""What a task is: a small adapter between the shared features and the modules, labels and scores of one answer."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.layers import ShapeSpec
+from detectron2.structures import ImageList
+from detectron2.utils.registry import Registry
+from torch import Tensor, nn
+
+TASK_REGISTRY = Registry("TASK")
+TASK_REGISTRY.__doc__ = "Task branches; a task's registered name is its class's ``name`` (see :func:`register_task`)."
+
+Features = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class TaskBatch:
+    """The images of a step that a branch works on, with their labels.
+
+    Attributes:
+        images: normalised and padded, ``tensor`` (N, 3, H, W).
+        inputs: the N dicts of the mapper.
+        padding: keyword arguments of ``ImageList.from_tensors`` that padded ``images``; dense labels use the same.
+    """
+
+    images: ImageList
+    inputs: Sequence[dict[str, Any]]
+    padding: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def labelled(self, keys: Sequence[str]) -> list[int]:
+        """Indices of the images that carry every key; an empty label is a label, an absent one is not."""
+        return [i for i, x in enumerate(self.inputs) if all(key in x for key in keys)]
+
+    def select(self, indices: Sequence[int]) -> "TaskBatch":
+        """The batch of these images only; itself where that is all of them."""
+        if len(indices) == len(self):
+            return self
+        images = ImageList(self.images.tensor[list(indices)], [self.images.image_sizes[i] for i in indices])
+        return TaskBatch(images, [self.inputs[i] for i in indices], self.padding)
+
+    def labels(self, key: str) -> list[Any]:
+        """The label of each image, on the images' device."""
+        return [x[key].to(self.images.tensor.device) for x in self.inputs]
+
+    def dense_labels(self, key: str, ignore_value: int) -> Tensor:
+        """A per-pixel label as one (N, H, W) tensor, padded as the images are, with ``ignore_value``."""
+        labels = self.labels(key)
+        return ImageList.from_tensors(labels, pad_value=ignore_value, **self.padding).tensor
+
+
+class TaskBranch(ABC):
+    """One task of the joint network.
+
+    A branch is not a module: it refers to modules that the meta-architecture owns under Detectron2's names, so that
+    Detectron2's checkpoints load by key. Everything that the rest of the project knows of a task stands here.
+
+    Class attributes:
+        name: the task's name in configs, losses, balancing and records.
+        label_keys: keys of a model input that an image must carry to be trained on.
+        output_key: key of the task's answer in the model's output.
+        metric: ``"<group>/<figure>"`` of the results that stands for the task, such as ``"edge/ODS"``.
+        higher_is_better: the sign of ``metric``.
+        depends_on: names of tasks whose outputs :meth:`inference` reads.
+    """
+
+    name: ClassVar[str]
+    label_keys: ClassVar[tuple[str, ...]]
+    output_key: ClassVar[str]
+    metric: str
+    higher_is_better: bool = True
+    depends_on: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    @abstractmethod
+    def build(cls, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> "TaskBranch":
+        """The branch with its modules, from a config and the shapes of the backbone's features."""
+
+    @property
+    @abstractmethod
+    def modules(self) -> dict[str, nn.Module]:
+        """``{attribute of the meta-architecture: module}``."""
+
+    @property
+    @abstractmethod
+    def loss_names(self) -> tuple[str, ...]:
+        """The keys of :meth:`losses`, the same in every step and on every rank."""
+
+    @abstractmethod
+    def losses(self, features: Features, batch: TaskBatch) -> dict[str, Tensor]:
+        """``{loss name: scalar}`` over a batch in which every image carries the task's labels."""
+
+    @abstractmethod
+    def inference(self, features: Features, batch: TaskBatch, outputs: Mapping[str, list]) -> list[Any]:
+        """One raw output per image, in the padded input's coordinates.
+
+        Args:
+            features: of the backbone.
+            batch: the images.
+            outputs: raw outputs of the tasks in ``depends_on``.
+        """
+
+    @abstractmethod
+    def postprocess(self, output: Any, image_size: tuple[int, int], height: int, width: int) -> Any:
+        """A raw output at the resolution (height, width) that was asked for."""
+
+    @classmethod
+    @abstractmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str, output_dir: str | None) -> DatasetEvaluator:
+        """The evaluator of the task's answers on a registered dataset."""
+
+    def zero_losses(self) -> dict[str, Tensor]:
+        """The losses of a step without a label: zeros that keep every parameter of the branch in the graph.
+
+        DistributedDataParallel needs the same parameters used on all ranks. The zero is taken over parameters,
+        not outputs: 0 * inf of a diverged output would be NaN.
+        """
+        zero = zero_over(p for module in self.modules.values() for p in module.parameters())
+        return dict.fromkeys(self.loss_names, zero)
+
+
+def zero_over(parameters) -> Tensor:
+    """A zero scalar with a (zero) gradient for each of the trainable parameters."""
+    terms = [p.flatten()[:1].sum() * 0.0 for p in parameters if p.requires_grad]
+    return torch.stack(terms).sum() if terms else torch.zeros(())
+
+
+def register_task(cls: type[TaskBranch]) -> type[TaskBranch]:
+    """Class decorator: make a task known under ``cls.name`` to ``MODEL.MTL.TASKS``."""
+    TASK_REGISTRY._do_register(cls.name, cls)
+    return cls
+
+
+def known_tasks() -> list[str]:
+    """Names of all registered tasks."""
+    return sorted(name for name, _ in TASK_REGISTRY)
+
+
+def get_task(name: str) -> type[TaskBranch]:
+    """The branch class of a task.
+
+    Raises:
+        ValueError: there is no such task.
+    """
+    if name not in TASK_REGISTRY:
+        raise ValueError(f"MODEL.MTL.TASKS names {name!r}, which is no task: known are {known_tasks()}")
+    return TASK_REGISTRY.get(name)

@@ -1,0 +1,57 @@
+"""The probability of an edge at each pixel."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
+from detectron2.modeling.postprocessing import sem_seg_postprocess
+from torch import Tensor, nn
+
+from ..evaluation import EdgeEvaluator
+from ..modeling.edge import build_edge_head
+from .base import Features, TaskBatch, TaskBranch, register_task
+
+
+@register_task
+class EdgeBranch(TaskBranch):
+    """Edge detection.
+
+    Args:
+        edge_head: ``(features, images, targets) -> logits, losses``, with ``ignore_value``
+            (:class:`mtl_d2.modeling.edge.FPNEdgeHead`).
+    """
+
+    name = "edge"
+    label_keys = ("edge",)
+    output_key = "edge"
+    metric = "edge/ODS"
+
+    def __init__(self, edge_head: nn.Module) -> None:
+        self.edge_head = edge_head
+
+    @classmethod
+    def build(cls, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> "EdgeBranch":
+        return cls(build_edge_head(cfg, input_shape))
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        return {"edge_head": self.edge_head}
+
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        return ("loss_edge",)
+
+    def losses(self, features: Features, batch: TaskBatch) -> dict[str, Tensor]:
+        targets = batch.dense_labels("edge", self.edge_head.ignore_value)
+        return self.edge_head(features, batch.images.tensor, targets)[1]
+
+    def inference(self, features: Features, batch: TaskBatch, outputs: Mapping[str, list]) -> list[Tensor]:
+        return list(self.edge_head(features, batch.images.tensor, None)[0])
+
+    def postprocess(self, output: Any, image_size: tuple[int, int], height: int, width: int) -> Tensor:
+        return sem_seg_postprocess(output, image_size, height, width)[0].sigmoid()
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str, output_dir: str | None) -> EdgeEvaluator:
+        return EdgeEvaluator(dataset_name, output_dir=output_dir)

@@ -1,0 +1,56 @@
+"""A semantic class for each pixel, by any head of Detectron2's SEM_SEG_HEADS_REGISTRY."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import build_sem_seg_head
+from detectron2.modeling.postprocessing import sem_seg_postprocess
+from torch import Tensor, nn
+
+from ..evaluation import SemSegEvaluator
+from .base import Features, TaskBatch, TaskBranch, register_task
+
+
+@register_task
+class SemSegBranch(TaskBranch):
+    """Semantic segmentation.
+
+    Args:
+        sem_seg_head: Detectron2's interface ``(features, targets) -> logits, losses``, with ``ignore_value``.
+    """
+
+    name = "sem_seg"
+    label_keys = ("sem_seg",)
+    output_key = "sem_seg"
+    metric = "sem_seg/mIoU"
+
+    def __init__(self, sem_seg_head: nn.Module) -> None:
+        self.sem_seg_head = sem_seg_head
+
+    @classmethod
+    def build(cls, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> "SemSegBranch":
+        return cls(build_sem_seg_head(cfg, input_shape))
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        return {"sem_seg_head": self.sem_seg_head}
+
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        return ("loss_sem_seg",)
+
+    def losses(self, features: Features, batch: TaskBatch) -> dict[str, Tensor]:
+        targets = batch.dense_labels("sem_seg", self.sem_seg_head.ignore_value)
+        return self.sem_seg_head(features, targets)[1]
+
+    def inference(self, features: Features, batch: TaskBatch, outputs: Mapping[str, list]) -> list[Tensor]:
+        return list(self.sem_seg_head(features, None)[0].float())
+
+    def postprocess(self, output: Any, image_size: tuple[int, int], height: int, width: int) -> Tensor:
+        return sem_seg_postprocess(output, image_size, height, width)
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str, output_dir: str | None) -> SemSegEvaluator:
+        return SemSegEvaluator(dataset_name, output_dir=output_dir)
