@@ -16,7 +16,7 @@ BLOCK = "raise ModuleNotFoundError(f'No module named {__name__!r}', name=__name_
 
 @pytest.fixture
 def run_without_detectron2(tmp_path):
-    """Run Python with arguments where detectron2 (and torch, to be quick) fail as if they were not installed."""
+    """Run Python where detectron2 (and torch, to be quick) fail to import as if not installed."""
     for name in ("detectron2", "torch", "torchvision"):
         (tmp_path / f"{name}.py").write_text(BLOCK)
 
