@@ -1,0 +1,134 @@
+"""Edge labels from id maps.
+
+An edge label is an array of {0, 1, 255}: no edge, edge, ignored. Edges are one pixel wide and one-sided: a pixel
+is an edge where its id differs from that of its right or lower neighbour. They must be made after every geometric
+augmentation, because a one-pixel line does not survive resampling.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+EDGE = 1
+IGNORE = 255
+
+
+def edges_from_ids(ids: np.ndarray, ignore: np.ndarray | None = None) -> np.ndarray:
+    """One-pixel, one-sided edges of an id map.
+
+    A pixel is an edge where it differs from its right or lower neighbour and both are valid. A pair that touches an
+    ignored pixel is not known to be an edge or not: its left (upper) pixel is ignored, unless its other pair makes
+    it an edge. Ignored pixels themselves are ignored. The border of the image is no edge.
+
+    Args:
+        ids: (H, W), any integer type: which object or class a pixel belongs to.
+        ignore: (H, W) bool, pixels of unknown id, or None where all are known.
+
+    Returns:
+        (H, W) uint8 in {0, 1, 255}.
+
+    Raises:
+        ValueError: ``ids`` is not a matrix of integers, or ``ignore`` has another shape.
+    """
+    if ids.ndim != 2 or not (np.issubdtype(ids.dtype, np.integer) or ids.dtype == bool):
+        raise ValueError(f"ids must be an (H, W) array of integers, found {ids.dtype} of shape {ids.shape}.")
+    if ignore is not None and ignore.shape != ids.shape:
+        raise ValueError(f"ignore must have the shape of ids, {ids.shape}, found {ignore.shape}.")
+    right = ids[:, :-1] != ids[:, 1:]
+    lower = ids[:-1] != ids[1:]
+    edges = np.zeros(ids.shape, np.uint8)
+    if ignore is None or not ignore.any():
+        edges[:, :-1] |= right.view(np.uint8)
+        edges[:-1] |= lower.view(np.uint8)
+        return edges
+    ignore = ignore.astype(bool, copy=False)
+    unknown_right = ignore[:, :-1] | ignore[:, 1:]
+    unknown_lower = ignore[:-1] | ignore[1:]
+    edges[ignore] = IGNORE
+    edges[:, :-1][unknown_right] = IGNORE
+    edges[:-1][unknown_lower] = IGNORE
+    edges[:, :-1][right & ~unknown_right] = EDGE
+    edges[:-1][lower & ~unknown_lower] = EDGE
+    return edges
+
+
+def id_map(
+    masks: Sequence[np.ndarray] | np.ndarray,
+    sem_seg: np.ndarray | None = None,
+    *,
+    areas: Sequence[float] | None = None,
+    size: tuple[int, int] | None = None,
+) -> np.ndarray:
+    """Paint instances, largest first, over a semantic map.
+
+    Semantic ids are relabelled densely to 0 .. K-1 (without a semantic map everything is 0) and instance ``i``
+    becomes ``K + i``, so that the ids stay small whatever the semantic ids are. Of instances of one size the later
+    one is on top.
+
+    Args:
+        masks: N masks of shape (H, W), as one (N, H, W) array or as a sequence. Each is read once, if ``areas`` is
+            given, so that a lazy sequence need not hold all of them.
+        sem_seg: (H, W) integers, or None.
+        areas: the N areas of the masks, in any unit; counted where None.
+        size: (H, W), needed only where there is neither a mask nor a semantic map.
+
+    Returns:
+        (H, W) int32.
+
+    Raises:
+        ValueError: the size is unknown, or shapes differ.
+    """
+    if sem_seg is not None:
+        size = sem_seg.shape
+    elif size is None:
+        size = _size_of(masks)
+    if areas is None:
+        areas = [np.count_nonzero(masks[i]) for i in range(len(masks))]
+    if sem_seg is None:
+        ids, classes = np.zeros(size, np.int32), 1
+    else:
+        values, inverse = np.unique(sem_seg, return_inverse=True)
+        ids, classes = inverse.reshape(size).astype(np.int32), len(values)
+    for index in np.argsort(-np.asarray(areas, dtype=np.float64), kind="stable"):
+        mask = np.asarray(masks[index]).astype(bool, copy=False)
+        if mask.shape != tuple(size):
+            raise ValueError(f"mask {index} must have the shape {tuple(size)}, found {mask.shape}.")
+        ids[mask] = classes + index
+    return ids
+
+
+def _size_of(masks: Sequence[np.ndarray] | np.ndarray) -> tuple[int, int]:
+    if isinstance(masks, np.ndarray) and masks.ndim == 3:
+        return masks.shape[1], masks.shape[2]
+    if len(masks) == 0:
+        raise ValueError("id_map of no masks and no semantic map needs the size of the image: pass size=(H, W).")
+    return np.asarray(masks[0]).shape
+
+
+def downsample_edges(edge: Tensor, stride: int) -> Tensor:
+    """Edge labels of a map ``stride`` times coarser, by max-pooling.
+
+    A cell is an edge if any of its pixels is one, ignored if all of them are ignored, else no edge. Cells that
+    reach over the right or lower border count the pixels inside.
+
+    Args:
+        edge: (N, H, W) integers in {0, 1, 255}.
+        stride: cell size in pixels, at least 1.
+
+    Returns:
+        (N, ceil(H / stride), ceil(W / stride)), same type.
+    """
+    if stride < 1:
+        raise ValueError(f"stride must be at least 1, found {stride}.")
+    if stride == 1:
+        return edge
+    count, height, width = edge.shape
+    edge = F.pad(edge, (0, -width % stride, 0, -height % stride), value=IGNORE)
+    cells = edge.reshape(count, edge.shape[1] // stride, stride, edge.shape[2] // stride, stride)
+    any_edge = (cells == EDGE).any(dim=4).any(dim=2)
+    all_ignored = (cells == IGNORE).all(dim=4).all(dim=2)
+    pooled = torch.where(all_ignored, torch.full_like(any_edge, IGNORE, dtype=edge.dtype), any_edge.to(edge.dtype))
+    return pooled
