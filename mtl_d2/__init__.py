@@ -4,12 +4,18 @@ After ``import mtl_d2`` every config of the project is buildable: its meta-archi
 registered with Detectron2.
 """
 
-from .config import add_mtl_config
-from .data.datasets import register_all as _register_datasets
-from .meta_arch import MultiTaskFPN, PanopticMerge
-from .tasks import TASK_REGISTRY, TaskBranch, register_task
+from ._require import env_report_requested, require_detectron2
 
 __version__ = "0.1.0"
 __all__ = ["TASK_REGISTRY", "MultiTaskFPN", "PanopticMerge", "TaskBranch", "add_mtl_config", "register_task"]
 
-_register_datasets()
+# `python -m mtl_d2.collect_env` tells what is missing, so it must get by without any of this.
+if not env_report_requested():
+    require_detectron2()
+
+    from .config import add_mtl_config
+    from .data.datasets import register_all
+    from .meta_arch import MultiTaskFPN, PanopticMerge
+    from .tasks import TASK_REGISTRY, TaskBranch, register_task
+
+    register_all()

@@ -1,0 +1,13 @@
+"""Dataset schema, registration, checks and synthetic scenes."""
+
+from mtl_d2.data.datasets import load_coco_multitask, register_all, register_coco_multitask, register_dataset
+from mtl_d2.data.schema import DatasetError, DatasetSchema
+
+__all__ = [
+    "DatasetError",
+    "DatasetSchema",
+    "load_coco_multitask",
+    "register_all",
+    "register_coco_multitask",
+    "register_dataset",
+]

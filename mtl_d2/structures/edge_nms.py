@@ -91,3 +91,20 @@ def _fade_border(image: np.ndarray, fade: int) -> np.ndarray:
             ramp[-reach:] = ramp[:reach][::-1]
             image *= ramp[:, None] if axis == 0 else ramp
     return image
+
+
+def sobel_edges(image: np.ndarray) -> np.ndarray:
+    """Gradient magnitude of an image: the floor that a trained edge head must beat.
+
+    Args:
+        image: (H, W) or (H, W, C), uint8.
+
+    Returns:
+        (H, W) float32 in [0, 1].
+    """
+    gray = image.astype(np.float32)
+    if gray.ndim == 3:
+        gray = gray.mean(axis=2)
+    gx, gy = ndimage.sobel(gray, axis=1), ndimage.sobel(gray, axis=0)
+    m = np.hypot(gx, gy)
+    return m / max(m.max(), 1e-9)

@@ -1,0 +1,57 @@
+# make demo, make test: everything they need is installed into .venv first. `make help` lists the targets.
+PYTHON ?= python3
+VENV ?= .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.mtl_d2_installed
+THIRD_PARTY := $(shell find third_party -type f -not -path '*/__pycache__/*')
+PYTEST_ARGS ?=
+# More threads than this gain nothing on the small networks of the tests.
+TEST_ENV := OMP_NUM_THREADS=2
+DEMO := output/demo
+DEMO_CONFIG := configs/shapes/demo.yaml
+
+.DEFAULT_GOAL := help
+.PHONY: help venv test test-slow demo lint typecheck clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
+
+venv: $(STAMP) ## make .venv with all that is needed (PYTHON=python3.12 chooses the Python, VENV=dir the folder)
+
+$(STAMP): $(PY) setup.py pyproject.toml tools/make_venv.py $(THIRD_PARTY)
+	@$(PYTHON) tools/make_venv.py $(VENV)
+	@touch $@
+
+$(PY): ; # where it is missing or a broken link, the environment is made again
+
+test: venv ## the default tests, offline on a CPU, and the lint (PYTEST_ARGS="-k edge" for some of them)
+	@$(TEST_ENV) $(PY) -m pytest $(PYTEST_ARGS)
+	@$(PY) -m ruff check --quiet .
+
+test-slow: venv ## the slow tests: minutes on a CPU, and a package index
+	@$(TEST_ENV) $(PY) -m pytest -m "slow and not gpu" $(PYTEST_ARGS)
+
+# The demo's data and results stay in this folder, whatever DETECTRON2_DATASETS says outside.
+demo: export DETECTRON2_DATASETS = $(CURDIR)/datasets
+demo: venv ## train instances, semantics and edges on synthetic shapes, draw them, and print the figures
+	@echo "demo 1/5: writing the shapes dataset into $(DETECTRON2_DATASETS)/shapes"
+	@$(PY) tools/make_shapes.py
+	@echo "demo 2/5: training $(DEMO_CONFIG) into $(DEMO)"
+	@$(PY) tools/train_net.py --config-file $(DEMO_CONFIG) OUTPUT_DIR $(DEMO)
+	@echo "demo 3/5: drawing labels and predictions into $(DEMO)/panels"
+	@$(PY) tools/draw_panels.py --config-file $(DEMO_CONFIG) --weights $(DEMO)/model_final.pth \
+		--output $(DEMO)/panels --num-images 12
+	@echo "demo 4/5: scoring the Sobel filter, the floor for the edges"
+	@$(PY) tools/sobel_floor.py shapes_val --output $(DEMO)/sobel
+	@echo "demo 5/5: the figures of $(DEMO)/report.json"
+	@$(PY) tools/write_results.py --print $(DEMO)
+
+lint: venv ## ruff
+	@$(PY) -m ruff check .
+
+typecheck: venv ## mypy
+	@$(PY) -m mypy mtl_d2
+
+clean: ## remove caches and build leftovers; .venv, datasets and output stay
+	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	@find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +

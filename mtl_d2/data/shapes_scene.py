@@ -1,0 +1,208 @@
+"""One synthetic scene: overlapping textured shapes on a textured background, with exact labels.
+
+Objects and background draw their colours from the same range, so that colour gives no class away: things are told by
+their outline, stuff by its texture. What is labelled is what is visible.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+RECIPE_VERSION = 1  # raise it with every change that alters a pixel or a label
+THING_CLASSES = ("ellipse", "rectangle", "triangle", "star")
+STUFF_CLASSES = ("water", "sand", "gravel")
+VOID = 255
+
+MIN_INSTANCES, MAX_INSTANCES = 3, 8
+MIN_EXTENT, MAX_EXTENT = 8.0, 70.0  # longest side before rotation, pixels of a 192-pixel scene
+MIN_VISIBLE_PIXELS = 20
+MIN_VISIBLE_FRACTION = 0.3  # of what a shape shows when it is painted: less is not a fair question
+CLUSTER_PROB = 0.4  # chance that a shape is placed at an earlier one, to overlap or touch it
+VOID_PROB = 0.7
+NOISE_SIGMA = 12.0  # grey levels
+COLOR_RANGE = (45.0, 210.0)
+MIN_CONTRAST = 45.0  # RGB distance between the mean colours of a region and of those beside it
+TEXTURE_CONTRAST = (35.0, 80.0)  # RGB distance between the two colours of a texture
+
+
+@dataclass(frozen=True)
+class Scene:
+    """image: uint8 (H, W, 3) RGB; instance_ids: int32 (H, W), 0 where no instance, else 1 + index in classes;
+    semantic: uint8 (H, W), stuff ids, then things, then VOID; classes: thing class of each instance."""
+
+    image: np.ndarray
+    instance_ids: np.ndarray
+    semantic: np.ndarray
+    classes: list[int]
+
+
+def make_scene(rng: np.random.Generator, size: int) -> Scene:
+    """Draw a scene of ``size`` x ``size`` pixels; every random number comes from ``rng``."""
+    semantic = _draw_layout(rng, size)
+    instance_ids, classes = _place_instances(rng, size)
+    image = np.empty((size, size, 3))
+    means: list[np.ndarray] = []
+    for i in np.unique(semantic):  # the void looks like anything
+        texture = _STUFF_TEXTURES[i if i < len(STUFF_CLASSES) else rng.integers(len(STUFF_CLASSES))]
+        colors = _draw_colors(rng, beside=means)
+        means.append(colors.mean(0))
+        _paint(image, semantic == i, texture(rng, size), colors)
+    for i in range(1, len(classes) + 1):
+        mask = instance_ids == i
+        around = cv2.dilate(mask.astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool) & ~mask
+        texture = _THING_TEXTURES[rng.integers(len(_THING_TEXTURES))]
+        _paint(image, mask, texture(rng, size), _draw_colors(rng, beside=[image[around].mean(0)]))
+    for i, thing in enumerate(classes, start=1):
+        semantic[instance_ids == i] = len(STUFF_CLASSES) + thing
+    return Scene(_photograph(rng, image), instance_ids, semantic, classes)
+
+
+def _draw_layout(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Stuff ids with curved borders, uint8 (size, size), and in most scenes one void region."""
+    present = rng.permutation(len(STUFF_CLASSES))[: rng.integers(2, len(STUFF_CLASSES) + 1)]
+    fields = np.stack([_smooth_field(rng, size, cells=3) for _ in present])
+    layout = present[fields.argmax(0)].astype(np.uint8)
+    if rng.random() < VOID_PROB:
+        height = np.abs(_smooth_field(rng, size, cells=3))  # a bent ribbon: a hilltop would pass for an ellipse
+        layout[height < np.quantile(height, rng.uniform(0.06, 0.12))] = VOID
+    return layout
+
+
+def _place_instances(rng: np.random.Generator, size: int) -> tuple[np.ndarray, list[int]]:
+    """Paint shapes one over the other; one that shows or leaves too little of another is not painted."""
+    ids = np.zeros((size, size), np.int32)
+    classes: list[int] = []
+    centers: list[np.ndarray] = []
+    full_areas: list[int] = []
+    wanted = int(rng.integers(MIN_INSTANCES, MAX_INSTANCES + 1))
+    for _ in range(50 * wanted):
+        if len(classes) == wanted:
+            break
+        thing = int(rng.integers(len(THING_CLASSES)))
+        extent = _draw_extent(rng, size)
+        center = rng.uniform(-0.02, 1.02, 2) * size  # some are cut by the border
+        if centers and rng.random() < CLUSTER_PROB:
+            center = centers[rng.integers(len(centers))] + rng.normal(0, 0.14 * size, 2)
+        mask = _shape_mask(rng, thing, center, extent, size)
+        left = np.bincount(ids[~mask], minlength=len(classes) + 1)[1:]
+        enough = np.maximum(MIN_VISIBLE_PIXELS, MIN_VISIBLE_FRACTION * np.array(full_areas))
+        if mask.sum() < MIN_VISIBLE_PIXELS or (left < enough).any():
+            continue
+        classes.append(thing)
+        centers.append(center)
+        full_areas.append(int(mask.sum()))
+        ids[mask] = len(classes)
+    return ids, classes
+
+
+def _draw_extent(rng: np.random.Generator, size: int) -> float:
+    # Uniform in the square root: between uniform in the side (few small ones) and in its logarithm (few large ones).
+    low, high = np.sqrt(MIN_EXTENT), np.sqrt(max(MAX_EXTENT * size / 192, MIN_EXTENT + 1))
+    return float(rng.uniform(low, high) ** 2)
+
+
+def _shape_mask(
+    rng: np.random.Generator, thing: int, center: np.ndarray, extent: float, size: int
+) -> np.ndarray:
+    """bool (size, size): pixels whose centre lies in the rotated shape."""
+    angle = rng.uniform(0, 2 * np.pi)
+    y, x = np.mgrid[:size, :size] + 0.5
+    x, y = x - center[0], y - center[1]
+    u = (np.cos(angle) * x + np.sin(angle) * y) / (extent / 2)  # in [-1, 1] along the longest side
+    v = (np.cos(angle) * y - np.sin(angle) * x) / (extent / 2)
+    aspect = rng.uniform(0.55, 1.0)
+    if THING_CLASSES[thing] == "ellipse":
+        return u**2 + (v / aspect) ** 2 <= 1
+    if THING_CLASSES[thing] == "rectangle":
+        return (np.abs(u) <= 1) & (np.abs(v) <= aspect)
+    if THING_CLASSES[thing] == "triangle":
+        return (v >= -aspect) & (v <= aspect * (1 - 2 * np.abs(u)))
+    radius, theta = np.hypot(u, v), np.arctan2(v, u)
+    return radius <= _star_outline(theta, rng.uniform(0.4, 0.5))
+
+
+def _star_outline(theta: np.ndarray, inner: float, points: int = 5) -> np.ndarray:
+    """Radius of a star with straight sides, tips at 1 and notches at ``inner``, in direction ``theta``."""
+    half = np.pi / points
+    theta = np.abs((theta + half) % (2 * half) - half)  # angle to the nearest tip, in [0, half]
+    return inner * np.sin(half) / (np.sin(theta) + inner * np.sin(half - theta))
+
+
+def _smooth_field(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
+    """Normal noise on a coarse grid, interpolated: float (size, size) with about ``cells`` hills a side."""
+    grid = rng.normal(size=(cells + 2, cells + 2)).astype(np.float32)
+    scale = -(-size // cells)
+    field = cv2.resize(grid, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+    return field[scale // 2 : scale // 2 + size, scale // 2 : scale // 2 + size]
+
+
+def _coordinate(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two perpendicular coordinates in pixels, turned by a random angle, with a random origin."""
+    angle = rng.uniform(0, np.pi)
+    y, x = np.mgrid[:size, :size]
+    u, v = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
+    return u + rng.uniform(0, 100), v + rng.uniform(0, 100)
+
+
+# A texture is float (size, size) in [0, 1]: the share of the second of two colours.
+
+
+def _stripes(rng: np.random.Generator, size: int) -> np.ndarray:
+    period = rng.uniform(5, 12)
+    return 0.5 + 0.5 * np.clip(2 * np.sin(2 * np.pi * _coordinate(rng, size)[0] / period), -1, 1)
+
+
+def _checks(rng: np.random.Generator, size: int) -> np.ndarray:
+    u, v = _coordinate(rng, size)
+    side = rng.uniform(4, 9)
+    return ((u // side + v // side) % 2).astype(float)
+
+
+def _plain(rng: np.random.Generator, size: int) -> np.ndarray:
+    return np.full((size, size), rng.uniform(0, 1))
+
+
+def _water(rng: np.random.Generator, size: int) -> np.ndarray:
+    bend = 14 * _smooth_field(rng, size, cells=5)
+    return 0.5 + 0.5 * np.sin(2 * np.pi * (_coordinate(rng, size)[0] + bend) / rng.uniform(8, 16))
+
+
+def _sand(rng: np.random.Generator, size: int) -> np.ndarray:
+    return np.clip(0.5 + 0.3 * rng.normal(size=(size, size)), 0, 1)
+
+
+def _gravel(rng: np.random.Generator, size: int) -> np.ndarray:
+    field = _smooth_field(rng, size, cells=max(size // int(rng.integers(6, 10)), 1))
+    return 1 / (1 + np.exp(-6 * field))
+
+
+_STUFF_TEXTURES: tuple[Callable, ...] = (_water, _sand, _gravel)
+_THING_TEXTURES: tuple[Callable, ...] = (_stripes, _checks, _sand, _plain)
+
+
+def _draw_colors(rng: np.random.Generator, beside: Sequence[np.ndarray]) -> np.ndarray:
+    """Two RGB colours, float (2, 3), whose mean keeps MIN_CONTRAST to each of ``beside`` where that can be had."""
+    for _ in range(20):
+        direction = rng.normal(size=3)
+        step = direction / np.linalg.norm(direction) * rng.uniform(*TEXTURE_CONTRAST)
+        colors = np.clip(rng.uniform(*COLOR_RANGE, 3) + np.stack([-step / 2, step / 2]), *COLOR_RANGE)
+        if all(np.linalg.norm(colors.mean(0) - mean) >= MIN_CONTRAST for mean in beside):
+            break
+    return colors
+
+
+def _paint(image: np.ndarray, mask: np.ndarray, texture: np.ndarray, colors: np.ndarray) -> None:
+    share = texture[mask][:, None]
+    image[mask] = (1 - share) * colors[0] + share * colors[1]
+
+
+def _photograph(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """Light from one side, a slight blur, sensor noise, 8 bits."""
+    size = image.shape[0]
+    direction = rng.uniform(0, 2 * np.pi)
+    y, x = (np.mgrid[:size, :size] + 0.5) / size - 0.5
+    light = 1 + rng.uniform(0.1, 0.5) * (np.cos(direction) * x + np.sin(direction) * y)
+    blurred = cv2.GaussianBlur(image * light[..., None], (0, 0), rng.uniform(0.5, 1.1))
+    return np.clip(np.rint(blurred + rng.normal(0, NOISE_SIGMA, image.shape)), 0, 255).astype(np.uint8)

@@ -1,0 +1,63 @@
+"""Masks as COCO run lengths (RLE), and back."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pycocotools.mask as mask_util
+
+RLE = dict[str, Any]
+
+
+def encode_mask(mask: np.ndarray) -> RLE:
+    """A binary mask's compressed RLE, equal to ``pycocotools.mask.encode``.
+
+    Only the mask's own bounding box is scanned column by column: COCO's order is column-major, and copying a
+    whole row-major image into it costs more than all the rest.
+
+    Args:
+        mask: (H, W), bool.
+    """
+    height, width = mask.shape
+    rows = np.flatnonzero(mask.any(axis=1))
+    if len(rows) == 0:
+        return _compress([height * width], height, width)
+    top, bottom = rows[0], rows[-1] + 1
+    columns = np.flatnonzero(mask[top:bottom].any(axis=0))
+    left, right = columns[0], columns[-1] + 1
+    # A zero before and after every column, so that each run starts and ends in its own column.
+    crop = np.zeros((right - left, bottom - top + 2), dtype=np.int8)
+    crop[:, 1:-1] = mask[top:bottom, left:right].T
+    column, row = np.nonzero(np.diff(crop, axis=1))
+    changes = (column + left) * height + row + top
+    if bottom - top == height:
+        # A run that reaches the bottom goes on in the next column: its end and that start are the same place.
+        joined = np.flatnonzero(changes[1:] == changes[:-1])
+        changes = np.delete(changes, np.concatenate([joined, joined + 1]))
+    counts = np.diff(changes, prepend=0, append=height * width)
+    if counts[-1] == 0:
+        counts = counts[:-1]
+    return _compress(counts.tolist(), height, width)
+
+
+def _compress(counts: list[int], height: int, width: int) -> RLE:
+    return mask_util.frPyObjects({"counts": counts, "size": [height, width]}, height, width)
+
+
+def to_rle(segmentation: list | RLE, height: int, width: int) -> RLE:
+    """One compressed RLE of an annotation's segmentation: polygons, compressed or uncompressed RLE."""
+    if isinstance(segmentation, dict):
+        if isinstance(segmentation["counts"], list):
+            return mask_util.frPyObjects(segmentation, height, width)
+        return segmentation
+    if not segmentation:  # no polygon left: an empty mask
+        return _compress([height * width], height, width)
+    return mask_util.merge(mask_util.frPyObjects(segmentation, height, width))
+
+
+def decode_annotations(annotations: Sequence[dict[str, Any]], height: int, width: int) -> np.ndarray:
+    """Masks of annotations that all have a segmentation: (N, H, W), bool."""
+    if not annotations:
+        return np.zeros((0, height, width), dtype=bool)
+    rles = [to_rle(annotation["segmentation"], height, width) for annotation in annotations]
+    return mask_util.decode(rles).transpose(2, 0, 1).astype(bool)

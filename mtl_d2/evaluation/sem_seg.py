@@ -1,0 +1,155 @@
+"""Semantic segmentation figures of the images that have a semantic map."""
+
+import logging
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils import comm
+from PIL import Image
+
+logger = logging.getLogger(__name__)
+
+
+class SemSegEvaluator(DatasetEvaluator):
+    """mIoU, fwIoU, mACC, pACC, IoU and accuracy per class, in 0..100: equal to Detectron2's evaluator.
+
+    Images whose record has no "sem_seg_file_name" are left out. Metadata read: ``stuff_classes`` (the name of
+    every semantic id) and ``ignore_label`` (255 where absent).
+
+    After ``evaluate()``, ``num_images`` is the number of images scored.
+    """
+
+    def __init__(self, dataset_name: str, *, output_dir: str | None = None):
+        """
+        Args:
+            dataset_name: a registered dataset.
+            output_dir: unused: nothing is written; every evaluator's constructor takes it.
+        """
+        metadata = MetadataCatalog.get(dataset_name)
+        self._class_names = list(metadata.stuff_classes)
+        self._ignore_label = int(metadata.get("ignore_label", 255))
+        self._label_files = {
+            record["file_name"]: record["sem_seg_file_name"]
+            for record in DatasetCatalog.get(dataset_name)
+            if "sem_seg_file_name" in record
+        }
+        self.num_images = 0
+        self.reset()
+
+    def reset(self) -> None:
+        num_classes = len(self._class_names)
+        self._confusion = np.zeros((num_classes, num_classes), dtype=np.int64)  # [predicted, true]
+        self._num_processed = 0
+
+    def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]]) -> None:
+        """
+        Args:
+            inputs: dataset dicts with "file_name".
+            outputs: dicts with "sem_seg": (K, H, W) logits or probabilities, in the size of the label file.
+        """
+        num_classes = len(self._class_names)
+        for record, output in zip(inputs, outputs, strict=True):
+            label_file = self._label_files.get(record["file_name"])
+            if label_file is None or "sem_seg" not in output:
+                continue
+            scores = output["sem_seg"]
+            if scores.shape[0] != num_classes:
+                raise ValueError(
+                    f"{record['file_name']}: the prediction has {scores.shape[0]} semantic channels, but the "
+                    f"dataset has {num_classes} classes; set MODEL.SEM_SEG_HEAD.NUM_CLASSES to {num_classes}."
+                )
+            predicted = scores.argmax(dim=0).cpu().numpy()
+            true = read_sem_seg(label_file, num_classes, self._ignore_label)
+            if predicted.shape != true.shape:
+                raise ValueError(
+                    f"{label_file}: the prediction for {record['file_name']} has size {predicted.shape}, "
+                    f"expected the label's (height, width) = {true.shape}; resize predictions to that size."
+                )
+            self._confusion += confusion_matrix(predicted, true, num_classes)
+            self._num_processed += 1
+
+    def evaluate(self) -> "OrderedDict[str, dict[str, float]]":
+        """
+        Returns:
+            {"sem_seg": figures} on the main process, {} elsewhere; see ``sem_seg_figures``.
+        """
+        comm.synchronize()
+        parts = comm.gather((self._confusion, self._num_processed))
+        if not comm.is_main_process():
+            return OrderedDict()
+        self.num_images = sum(count for _, count in parts)
+        if self.num_images == 0:
+            logger.warning("No image with a semantic map was processed: mIoU is undefined.")
+        confusion = np.sum([matrix for matrix, _ in parts], axis=0)
+        return OrderedDict(sem_seg=sem_seg_figures(confusion, self._class_names))
+
+
+def read_sem_seg(path: str, num_classes: int, ignore_label: int) -> np.ndarray:
+    """A semantic PNG as (H, W) uint8 or wider, void as ``num_classes``.
+
+    Raises:
+        ValueError: a label that is neither a class nor ``ignore_label``.
+    """
+    label = np.array(Image.open(path))
+    void = label == ignore_label
+    unknown = label[(label >= num_classes) & ~void]
+    if len(unknown):
+        raise ValueError(
+            f"{path}: label {int(unknown.max())} found, expected 0 to {num_classes - 1} or the ignore label "
+            f"{ignore_label}; correct the file, or the metadata's stuff_classes and ignore_label."
+        )
+    if num_classes > np.iinfo(label.dtype).max:
+        label = label.astype(np.int64)
+    label[void] = num_classes
+    return label
+
+
+def confusion_matrix(predicted: np.ndarray, true: np.ndarray, num_classes: int) -> np.ndarray:
+    """Pixels per (predicted, true) class; true pixels that hold ``num_classes`` (void) are left out.
+
+    Args:
+        predicted, true: (H, W), integers; predicted in 0..K-1, true in 0..K.
+
+    Returns:
+        (K, K), int64.
+    """
+    # cv2 counts in float32: exact below 2 ** 24 pixels.
+    if num_classes < 256 and true.size < 2**24:
+        channels = [predicted.astype(np.uint8), true.astype(np.uint8)]
+        bins = [num_classes, num_classes]
+        counts = cv2.calcHist(channels, [0, 1], None, bins, [0, num_classes, 0, num_classes])
+        return counts.astype(np.int64)
+    joint = predicted.astype(np.int64) * (num_classes + 1) + true
+    counts = np.bincount(joint.ravel(), minlength=num_classes * (num_classes + 1))
+    return counts.reshape(num_classes, num_classes + 1)[:, :num_classes]
+
+
+def sem_seg_figures(confusion: np.ndarray, class_names: list[str]) -> dict[str, float]:
+    """Figures in 0..100 from a confusion matrix [predicted, true].
+
+    A class without true pixels has no IoU of its own (NaN), but where it is predicted it lowers mIoU, as in
+    Detectron2. The means are NaN where no pixel was labelled.
+    """
+    true_positives = confusion.diagonal().astype(float)
+    true_pixels = confusion.sum(axis=0).astype(float)
+    predicted_pixels = confusion.sum(axis=1).astype(float)
+    union = true_pixels + predicted_pixels - true_positives
+    present = true_pixels > 0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        accuracy = np.where(present, true_positives / true_pixels, np.nan)
+        iou = np.where(present, true_positives / union, np.nan)
+        frequency = true_pixels / true_pixels.sum()
+        figures = {
+            "mIoU": iou[present].sum() / (union > 0).sum(),
+            "fwIoU": (iou[present] * frequency[present]).sum() if present.any() else np.nan,
+            **{f"IoU-{name}": value for name, value in zip(class_names, iou, strict=True)},
+            "mACC": accuracy[present].sum() / present.sum(),
+            "pACC": true_positives.sum() / true_pixels.sum(),
+            **{f"ACC-{name}": value for name, value in zip(class_names, accuracy, strict=True)},
+        }
+    return {name: 100.0 * float(value) for name, value in figures.items()}

@@ -1,0 +1,120 @@
+"""Losses for edge maps, where one pixel in fifty is an edge.
+
+All take logits (N, H, W) of any float type (float32 is used inside) and targets (N, H, W) in {0, 1, 255}:
+other, edge, ignored. All return a scalar: per image the sum over the valid pixels divided by their number
+(dice is a ratio already), then the mean over the images that have a valid pixel; zero with a gradient where
+none has one. In the formulas p is sigmoid(logit), P and N are the edge pixels and the other valid pixels of
+an image, and their numbers.
+"""
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from fvcore.nn import sigmoid_focal_loss
+from torch import Tensor
+
+from ._reduce import at_least_float32, masked_mean
+from .dice import binary_dice_loss
+
+IGNORE = 255
+
+
+def hed_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """-b sum_P log p - (1 - b) sum_N log(1 - p), b = N / (P + N).
+
+    "Holistically-Nested Edge Detection" (Xie and Tu 2015), equation 2. Without an edge b = 1, and the loss is
+    0.
+    """
+    positive, negative = _fractions(targets)
+    return _weighted_bce(logits, targets, positive_weight=negative, negative_weight=positive)
+
+
+def rcf_loss(logits: Tensor, targets: Tensor, *, negative_scale: float = 1.1) -> Tensor:
+    """-N / (P + N) sum_P log p - 1.1 P / (P + N) sum_N log(1 - p).
+
+    "Richer Convolutional Features for Edge Detection" (Liu et al. 2017), equations 1 and 2. Pixels that few
+    annotators marked (0 < y <= eta there) come as 255.
+    """
+    positive, negative = _fractions(targets)
+    return _weighted_bce(logits, targets, positive_weight=negative, negative_weight=negative_scale * positive)
+
+
+def fixed_weight_loss(logits: Tensor, targets: Tensor, *, positive_weight: float = 0.95) -> Tensor:
+    """-0.95 sum_P log p - 0.05 sum_N log(1 - p): the same weights for every image.
+
+    The weights of "Multi-Task Learning for Dense Prediction Tasks: A Survey" (Vandenhende et al. 2021). An
+    image without an edge still teaches that it has none.
+    """
+    shape = (logits.shape[0], 1)
+    positive = at_least_float32(logits).new_full(shape, positive_weight)
+    return _weighted_bce(logits, targets, positive_weight=positive, negative_weight=1 - positive)
+
+
+def edge_focal_loss(logits: Tensor, targets: Tensor, *, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+    """-alpha sum_P (1 - p)^gamma log p - (1 - alpha) sum_N p^gamma log(1 - p), in float32.
+
+    "Focal Loss for Dense Object Detection" (Lin et al. 2017), equation 5.
+    """
+    valid = targets != IGNORE
+    loss = sigmoid_focal_loss(
+        logits.masked_fill(~valid, 0), (targets == 1).to(logits.dtype), alpha=alpha, gamma=gamma
+    )
+    return _mean_over_images(loss, valid)
+
+
+def edge_dice_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """`binary_dice_loss` of the edge pixels: crisp edges, but unstable as the only loss."""
+    return binary_dice_loss(logits, targets, ignore_index=IGNORE)
+
+
+EDGE_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "hed": hed_loss,
+    "rcf": rcf_loss,
+    "fixed": fixed_weight_loss,
+    "focal": edge_focal_loss,
+    "dice": edge_dice_loss,
+}
+
+
+def edge_loss(logits: Tensor, targets: Tensor, kind: str) -> Tensor:
+    """The loss of that name in EDGE_LOSSES.
+
+    Raises:
+        ValueError: unknown `kind`, or logits and targets of different shapes.
+    """
+    if kind not in EDGE_LOSSES:
+        raise ValueError(f"edge_loss: kind is {kind!r}, expected one of {', '.join(EDGE_LOSSES)}")
+    if logits.shape != targets.shape:
+        raise ValueError(
+            f"edge_loss: logits have shape {tuple(logits.shape)} and targets {tuple(targets.shape)}, "
+            "expected (N, H, W) for both"
+        )
+    return EDGE_LOSSES[kind](logits, targets)
+
+
+def _fractions(targets: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, 1) fractions of edge and of other pixels among the valid ones; both zero where none is valid."""
+    positive = (targets == 1).flatten(1).sum(1, keepdim=True)
+    valid = (targets != IGNORE).flatten(1).sum(1, keepdim=True)
+    return positive / valid.clamp(min=1), (valid - positive) / valid.clamp(min=1)
+
+
+def _weighted_bce(
+    logits: Tensor, targets: Tensor, *, positive_weight: Tensor, negative_weight: Tensor
+) -> Tensor:
+    """Binary cross-entropy with (N, 1) weights per image, normalised as the module says."""
+    valid = targets != IGNORE
+    # Ignored logits are cleared, so that not even an inf there reaches the gradient.
+    scores = at_least_float32(logits).masked_fill(~valid, 0)
+    labels = (targets == 1).to(scores.dtype)
+    positive_weight = positive_weight.to(scores).unsqueeze(-1)
+    weights = labels * positive_weight + (1 - labels) * negative_weight.to(scores).unsqueeze(-1)
+    loss = F.binary_cross_entropy_with_logits(scores, labels, weights, reduction="none")
+    return _mean_over_images(loss, valid)
+
+
+def _mean_over_images(loss: Tensor, valid: Tensor) -> Tensor:
+    """Mean over each image's valid pixels, then over the images that have one. Both (N, H, W)."""
+    pixels = valid.flatten(1).sum(1)
+    image_loss = (loss * valid).flatten(1).sum(1) / pixels.clamp(min=1)
+    return masked_mean(image_loss, pixels > 0)

@@ -1,0 +1,71 @@
+"""Focal loss over softmax probabilities, for dense maps. The sigmoid form is fvcore.nn.sigmoid_focal_loss."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ._reduce import at_least_float32
+
+
+def softmax_focal_loss(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    gamma: float = 2.0,
+    alpha: Tensor | None = None,
+    ignore_index: int = 255,
+    reduction: str = "mean",
+) -> Tensor:
+    """FL(p_t) = -alpha_t (1 - p_t)^gamma log(p_t), with p_t the softmax probability of the target class.
+
+    "Focal Loss for Dense Object Detection" (Lin et al. 2017), equations 4 and 5, for K classes. With `gamma`
+    0 and no `alpha` it is the cross-entropy.
+
+    Args:
+        logits: (N, K, ...), any float type; float32 is used inside.
+        targets: (N, ...) long, in [0, K) or `ignore_index`.
+        gamma: focusing exponent, >= 0.
+        alpha: (K,) weight of each class.
+        reduction: "mean" over the valid pixels (their number, not the sum of their weights), "sum" or "none"
+            ((N, ...), zero where ignored).
+
+    Raises:
+        ValueError: negative `gamma`, `alpha` of the wrong shape, unknown `reduction`.
+    """
+    num_classes = logits.shape[1]
+    if gamma < 0:
+        raise ValueError(f"softmax_focal_loss: gamma is {gamma}, expected >= 0")
+    if alpha is not None and alpha.shape != (num_classes,):
+        raise ValueError(
+            f"softmax_focal_loss: alpha has shape {tuple(alpha.shape)}, expected ({num_classes},)"
+        )
+    # -log(p_t), and 0 where ignored, which the product below keeps.
+    cross_entropy = F.cross_entropy(
+        at_least_float32(logits), targets, ignore_index=ignore_index, reduction="none"
+    )
+    loss = cross_entropy
+    if gamma > 0:
+        one_minus_pt = -torch.expm1(-cross_entropy)
+        # For gamma < 1 the power has an infinite slope at 0; below the floor the slope is 0.
+        loss = loss * one_minus_pt.clamp(min=1e-12) ** gamma
+    valid = targets != ignore_index
+    if alpha is not None:
+        loss = loss * alpha.to(loss)[targets.masked_fill(~valid, 0)]
+    if reduction == "none":
+        return loss
+    if reduction == "sum":
+        return loss.sum()
+    if reduction == "mean":
+        return loss.sum() / valid.sum().clamp(min=1)
+    raise ValueError(f"softmax_focal_loss: reduction is {reduction!r}, expected 'mean', 'sum' or 'none'")
+
+
+def focal_prior_bias(probability: float = 0.01) -> float:
+    """Bias with which a sigmoid starts at that probability, so that the many negatives do not swamp the first steps.
+
+    "Focal Loss for Dense Object Detection" (Lin et al. 2017), section 4.1, where the probability is called
+    pi.
+    """
+    return -math.log((1 - probability) / probability)

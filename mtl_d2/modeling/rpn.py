@@ -1,0 +1,147 @@
+"""Detectron2's region proposal network with a choice of losses, and in float32 under AMP."""
+
+import torch
+import torch.nn.functional as F
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import ShapeSpec, cat
+from detectron2.modeling.box_regression import _dense_box_regression_loss
+from detectron2.modeling.proposal_generator import PROPOSAL_GENERATOR_REGISTRY, RPN
+from detectron2.structures import Boxes, Instances
+from detectron2.utils.events import get_event_storage
+from fvcore.nn import sigmoid_focal_loss
+from torch import Tensor, nn
+
+from mtl_d2.losses import focal_prior_bias, iou_loss
+
+
+@PROPOSAL_GENERATOR_REGISTRY.register()
+class MultiTaskRPN(RPN):
+    """RPN with objectness by cross-entropy or focal loss, and the box loss "iou" beside Detectron2's.
+
+    With cross-entropy and one of Detectron2's box losses it is Detectron2's RPN to the bit. With the focal
+    loss ("Focal Loss for Dense Object Detection", Lin et al. 2017) every anchor that is not ignored counts,
+    none is sampled, and both losses are divided by the number of positive anchors in the batch instead of by
+    the size of the sample.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        objectness_loss: str = "ce",
+        focal_alpha: float = 0.25,
+        focal_gamma: float = 2.0,
+        **kwargs,
+    ) -> None:
+        """
+        Args:
+            objectness_loss: "ce" or "focal".
+            focal_alpha: weight of the positive anchors in (0, 1), or -1 for none.
+            focal_gamma: focusing exponent, >= 0.
+            kwargs: those of Detectron2's RPN; `box_reg_loss_type` may be "iou" too.
+
+        Raises:
+            ValueError: unknown `objectness_loss`.
+        """
+        super().__init__(**kwargs)
+        if objectness_loss not in ("ce", "focal"):
+            raise ValueError(
+                f"MODEL.MTL.RPN.OBJECTNESS_LOSS is {objectness_loss!r}, expected 'ce' or 'focal'"
+            )
+        self.objectness_loss = objectness_loss
+        self.focal_alpha = focal_alpha
+        self.focal_gamma = focal_gamma
+        if objectness_loss == "focal":
+            nn.init.constant_(self.rpn_head.objectness_logits.bias, focal_prior_bias())
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
+        return {
+            **super().from_config(cfg, input_shape),
+            "objectness_loss": cfg.MODEL.MTL.RPN.OBJECTNESS_LOSS,
+            "focal_alpha": cfg.MODEL.MTL.RPN.FOCAL_ALPHA,
+            "focal_gamma": cfg.MODEL.MTL.RPN.FOCAL_GAMMA,
+        }
+
+    def _subsample_labels(self, label: Tensor) -> Tensor:
+        """The focal loss weighs the easy anchors down instead of dropping them."""
+        return label if self.objectness_loss == "focal" else super()._subsample_labels(label)
+
+    def losses(
+        self,
+        anchors: list[Boxes],
+        pred_objectness_logits: list[Tensor],
+        gt_labels: list[Tensor],
+        pred_anchor_deltas: list[Tensor],
+        gt_boxes: list[Tensor],
+    ) -> dict[str, Tensor]:
+        """See RPN.losses, whose arguments and keys these are."""
+        logits, deltas = _float32(pred_objectness_logits), _float32(pred_anchor_deltas)
+        if self.objectness_loss == "ce" and self.box_reg_loss_type != "iou":
+            return super().losses(anchors, logits, gt_labels, deltas, gt_boxes)
+        labels = torch.stack(gt_labels)  # (N, R): 1 positive, 0 negative, -1 ignored
+        positive = labels == 1
+        _log_anchor_counts(labels)
+        if self.objectness_loss == "focal":
+            normalizer = positive.sum().clamp(min=1)
+        else:
+            normalizer = self.batch_size_per_image * len(gt_labels)
+        losses = {
+            "loss_rpn_cls": self._objectness_loss(cat(logits, dim=1), labels) / normalizer,
+            "loss_rpn_loc": self._box_loss(anchors, deltas, gt_boxes, positive) / normalizer,
+        }
+        return {name: loss * self.loss_weight.get(name, 1.0) for name, loss in losses.items()}
+
+    def _objectness_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Sum over the anchors that are not ignored; both arguments (N, R)."""
+        valid = labels >= 0
+        logits, targets = logits[valid], labels[valid].to(torch.float32)
+        if self.objectness_loss == "ce":
+            return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
+        return sigmoid_focal_loss(
+            logits, targets, alpha=self.focal_alpha, gamma=self.focal_gamma, reduction="sum"
+        )
+
+    def _box_loss(
+        self, anchors: list[Boxes], deltas: list[Tensor], gt_boxes: list[Tensor], positive: Tensor
+    ) -> Tensor:
+        """Sum over the positive anchors; `positive` is (N, R)."""
+        if self.box_reg_loss_type != "iou":
+            return _dense_box_regression_loss(
+                anchors,
+                self.box2box_transform,
+                deltas,
+                gt_boxes,
+                positive,
+                box_reg_loss_type=self.box_reg_loss_type,
+                smooth_l1_beta=self.smooth_l1_beta,
+            )
+        image, anchor = positive.nonzero(as_tuple=True)
+        pred_boxes = self.box2box_transform.apply_deltas(
+            cat(deltas, dim=1)[image, anchor], Boxes.cat(anchors).tensor[anchor]
+        )
+        return iou_loss(pred_boxes, torch.stack(gt_boxes)[image, anchor], reduction="sum")
+
+    def predict_proposals(
+        self,
+        anchors: list[Boxes],
+        pred_objectness_logits: list[Tensor],
+        pred_anchor_deltas: list[Tensor],
+        image_sizes: list[tuple[int, int]],
+    ) -> list[Instances]:
+        """See RPN.predict_proposals. In float32: bf16 has 8 bits for a coordinate, and NMS wants equal types."""
+        return super().predict_proposals(
+            anchors, _float32(pred_objectness_logits), _float32(pred_anchor_deltas), image_sizes
+        )
+
+
+def _float32(tensors: list[Tensor]) -> list[Tensor]:
+    return [tensor.float() for tensor in tensors]
+
+
+def _log_anchor_counts(labels: Tensor) -> None:
+    """Put the numbers of positive and negative anchors per image where Detectron2's RPN puts them."""
+    storage = get_event_storage()
+    counts = torch.stack([(labels == 1).sum(), (labels == 0).sum()]).tolist()
+    storage.put_scalar("rpn/num_pos_anchors", counts[0] / len(labels))
+    storage.put_scalar("rpn/num_neg_anchors", counts[1] / len(labels))

@@ -1,0 +1,131 @@
+"""Cross-entropy, focal and dice over semantic maps."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mtl_d2.losses import dice_loss, masked_cross_entropy, softmax_focal_loss
+
+IGNORE = 255
+LOSSES = [masked_cross_entropy, softmax_focal_loss, dice_loss]
+
+
+def random_batch(images: int = 3, classes: int = 4, size: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(images, classes, size, size, generator=generator, dtype=torch.float64)
+    targets = torch.randint(0, classes, (images, size, size), generator=generator)
+    targets[:, 0] = IGNORE
+    return logits, targets
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("images", [0, 2])
+def test_nothing_valid_is_zero_with_a_gradient(loss, images):
+    logits = torch.randn(images, 3, 4, 4, requires_grad=True)
+    value = loss(logits, torch.full((images, 4, 4), IGNORE))
+    value.backward()
+    assert value.item() == 0
+    assert logits.grad is not None and torch.equal(logits.grad, torch.zeros_like(logits))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_an_unlabelled_image_changes_nothing(loss):
+    logits, targets = random_batch()
+    targets[1] = IGNORE
+    assert torch.allclose(loss(logits, targets), loss(logits[[0, 2]], targets[[0, 2]]))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_order_of_the_images_does_not_matter(loss):
+    logits, targets = random_batch()
+    assert torch.allclose(loss(logits, targets), loss(logits.flip(0), targets.flip(0)))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_gradient_is_right(loss):
+    logits, targets = random_batch(images=2, size=2)
+    assert torch.autograd.gradcheck(lambda x: loss(x, targets), logits.requires_grad_())
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_bfloat16_logits_are_summed_in_float32(loss):
+    logits, targets = random_batch(size=32)
+    half = logits.bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        value = loss(half, targets)
+    assert value.dtype == torch.float32
+    assert value.item() == pytest.approx(loss(half.float(), targets).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_another_ignore_index_is_respected(loss):
+    logits, targets = random_batch()
+    assert loss(logits, targets.where(targets != IGNORE, -1), ignore_index=-1) == loss(logits, targets)
+
+
+def test_cross_entropy_is_that_of_torch_to_the_bit():
+    logits, targets = random_batch(size=33)
+    ours, theirs = logits.float().requires_grad_(), logits.float().requires_grad_()
+    value = masked_cross_entropy(ours, targets)
+    reference = F.cross_entropy(theirs, targets, ignore_index=IGNORE)
+    value.backward()
+    reference.backward()
+    assert torch.equal(value, reference)
+    assert torch.equal(ours.grad, theirs.grad)
+
+
+def test_focal_of_an_even_guess_is_the_value_computed_by_hand():
+    loss = softmax_focal_loss(torch.zeros(1, 2, 3), torch.tensor([[0, 1, IGNORE]]), gamma=2.0)
+    assert loss.item() == pytest.approx(0.25 * math.log(2))
+
+
+def test_focal_with_gamma_zero_is_the_cross_entropy():
+    logits, targets = random_batch()
+    assert torch.allclose(
+        softmax_focal_loss(logits, targets, gamma=0), F.cross_entropy(logits, targets, ignore_index=IGNORE)
+    )
+
+
+def test_focal_weighs_each_class():
+    logits, targets = torch.zeros(1, 2, 3), torch.tensor([[0, 1, IGNORE]])
+    loss = softmax_focal_loss(logits, targets, gamma=0, alpha=torch.tensor([1.0, 3.0]), reduction="none")
+    assert loss.tolist() == [[pytest.approx(math.log(2)), pytest.approx(3 * math.log(2)), 0]]
+    total = softmax_focal_loss(logits, targets, gamma=0, alpha=torch.tensor([1.0, 3.0]), reduction="sum")
+    assert total.item() == pytest.approx(4 * math.log(2))
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
+def test_focal_of_a_sure_and_right_pixel_has_a_finite_gradient(gamma):
+    logits = torch.tensor([[[200.0], [-200.0]]], requires_grad=True)
+    softmax_focal_loss(logits, torch.tensor([[0]]), gamma=gamma).backward()
+    assert logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"gamma": -1}, "gamma is -1"), ({"reduction": "max"}, "'max'"), ({"alpha": torch.ones(3)}, r"\(3,\)")],
+)
+def test_focal_names_the_argument_at_fault(options, message):
+    with pytest.raises(ValueError, match=message):
+        softmax_focal_loss(torch.zeros(1, 2, 1), torch.tensor([[0]]), **options)
+
+
+def test_dice_of_an_even_guess_is_the_value_computed_by_hand():
+    # Class 0 has two pixels, class 1 one: D_0 = 2 * 1 / (0.75 + 2), D_1 = 2 * 0.5 / (0.75 + 1).
+    loss = dice_loss(torch.zeros(1, 2, 1, 4), torch.tensor([[[0, 0, 1, IGNORE]]]))
+    assert loss.item() == pytest.approx(1 - (2 / 2.75 + 1 / 1.75) / 2)
+
+
+def test_dice_counts_the_classes_present_alone():
+    perfect = torch.tensor([[[[50.0, 50.0]], [[-50.0, -50.0]], [[-50.0, -50.0]]]])
+    assert dice_loss(perfect, torch.zeros(1, 1, 2, dtype=torch.long)).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_dice_keeps_an_inf_at_an_ignored_pixel_out_of_the_gradient():
+    logits = torch.zeros(1, 2, 1, 2)
+    logits[..., 1] = math.inf
+    logits.requires_grad_()
+    dice_loss(logits, torch.tensor([[[0, IGNORE]]])).backward()
+    assert logits.grad.isfinite().all()

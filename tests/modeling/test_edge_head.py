@@ -1,0 +1,94 @@
+"""The edge head: strides, levels, targets, memory."""
+
+import pytest
+import torch
+from detectron2.layers import ShapeSpec
+from torch.nn import functional as F
+
+from mtl_d2.losses import EDGE_LOSSES
+from mtl_d2.modeling.edge import FPNEdgeHead
+
+SHAPES = {f"p{level}": ShapeSpec(channels=8, stride=2**level) for level in (2, 3, 4, 5)}
+
+
+def _inputs(n=2, height=64, width=96):
+    torch.manual_seed(0)
+    features = {k: torch.randn(n, 8, height // s.stride, width // s.stride) for k, s in SHAPES.items()}
+    return features, torch.randn(n, 3, height, width)
+
+
+def _head(**kwargs):
+    torch.manual_seed(0)
+    return FPNEdgeHead(SHAPES, conv_dims=32, **kwargs)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4])
+@pytest.mark.parametrize("stem_dim", [0, 8])
+def test_predicts_at_the_stride_asked_for_and_answers_at_full_resolution(stride, stem_dim):
+    head = _head(stride=stride, stem_dim=stem_dim)
+    features, images = _inputs()
+    assert head.layers(features, images).shape == (2, 1, 64 // stride, 96 // stride)
+    logits, losses = head.eval()(features, images)
+    assert logits.shape == (2, 1, 64, 96) and losses == {}
+
+
+def test_every_level_and_the_image_reach_every_parameter():
+    head = _head()
+    features, images = _inputs()
+    _, losses = head(features, images, torch.randint(0, 2, (2, 64, 96)))
+    losses["loss_edge"].backward()
+    assert all(p.grad is not None and p.grad.any() for p in head.parameters())
+
+
+def test_the_stem_sees_what_the_features_do_not():
+    features, images = _inputs()
+    for stem_dim, differs in ((8, True), (0, False)):
+        head = _head(stem_dim=stem_dim).eval()
+        assert torch.equal(head(features, images)[0], head(features, -images)[0]) is not differs
+
+
+def test_a_block_of_logits_becomes_its_own_pixels():
+    """Cell (i, j) of the r * r channels holds rows 4i .. 4i + 3, columns 4j .. 4j + 3, row by row."""
+    head = _head(stem_dim=0).eval()
+    features, images = _inputs(1)
+    with torch.no_grad():
+        head.predictor.weight.zero_()
+        head.predictor.bias.copy_(torch.arange(16.0))
+    logits = head(features, images)[0][0, 0]
+    assert torch.equal(logits[4:8, 8:12], torch.arange(16.0).view(4, 4))
+
+
+@pytest.mark.parametrize("stride", [1, 4])
+def test_loss_is_the_function_given_on_max_pooled_targets(stride):
+    head = _head(stride=stride, loss=EDGE_LOSSES["fixed"], loss_weight=0.5)
+    features, images = _inputs()
+    targets = torch.zeros(2, 64, 96, dtype=torch.long)
+    targets[0, 5, 7] = 1
+    pooled = F.max_pool2d(targets[:, None].float(), stride)[:, 0].long()
+    expected = 0.5 * EDGE_LOSSES["fixed"](head.layers(features, images)[:, 0], pooled)
+    torch.testing.assert_close(head(features, images, targets)[1]["loss_edge"], expected)
+
+
+def test_all_ignored_gives_zero_and_finite_gradients():
+    head = _head()
+    features, images = _inputs()
+    loss = head(features, images, torch.full((2, 64, 96), 255))[1]["loss_edge"]
+    loss.backward()
+    assert loss == 0
+    assert all(torch.isfinite(p.grad).all() for p in head.parameters())
+
+
+def test_no_map_is_wider_than_the_logits_at_full_resolution():
+    """At stride 1 nothing finer than the finest level has more than one channel: the head's bound on memory."""
+    head = _head().eval()
+    features, images = _inputs()
+    elements = []
+    for module in head.modules():
+        module.register_forward_hook(lambda m, i, o: elements.append(o.numel()) if torch.is_tensor(o) else None)
+    head(features, images)
+    assert max(elements) <= 2 * max(32, 64) * (64 // 4) * (96 // 4)
+
+
+def test_stride_must_divide_the_finest_level():
+    with pytest.raises(ValueError, match="STRIDE is 8: expected a divisor of 4"):
+        _head(stride=8)
