@@ -1,6 +1,7 @@
 """The training loop of a run, whatever kind of config its parts came from."""
 
 import logging
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -38,8 +39,10 @@ def fit(
         checkpoint_period: iterations between checkpoints; 0 for ``model_final.pth`` only.
         best_metric: such as "segm/AP": its best weights are kept as ``model_best.pth``.
     """
-    checkpointer = MultiTaskCheckpointer(trainer.model, output_dir, trainer=trainer)
     main_process = comm.is_main_process()
+    if main_process:
+        os.makedirs(output_dir, exist_ok=True)
+    checkpointer = MultiTaskCheckpointer(trainer.model, output_dir, trainer=trainer)
     best = [BestCheckpointer(eval_period, checkpointer, best_metric)] if best_metric and evaluate else []
     saving = hooks.PeriodicCheckpointer(checkpointer, checkpoint_period or max_iter)
     # The checkpoint is saved before the evaluation, so that one that fails costs no training.

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from types import SimpleNamespace
 
-
 import torch
 from torch import nn
 
@@ -42,7 +41,6 @@ def batches(start: int = 0, rank: int = 0, size: int = 2) -> Iterator[list[dict]
         generator = torch.Generator().manual_seed(1000 * rank + start)
         yield [{"image": torch.randn(4, generator=generator), "file_name": f"{start}_{i}"} for i in range(size)]
         start += 1
-
 
 
 def toy_network() -> ToyNetwork:
