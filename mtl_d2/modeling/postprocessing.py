@@ -47,10 +47,10 @@ def combine_panoptic(
     masks = instances.pred_masks.to(device=device, dtype=torch.bool)
     if device.type == "cpu":
         boxes = instances.pred_boxes.tensor if instances.has("pred_boxes") else None
-        segment_ids, kept = _paint_in_boxes(masks, order, overlap_threshold, boxes)
+        segment_ids, painted = _paint_in_boxes(masks, order, overlap_threshold, boxes)
     else:
-        segment_ids, kept = _paint_without_sync(masks, order, overlap_threshold)
-    kept, free_areas = _read_back(kept, _count_labels(sem_seg_labels, segment_ids == 0))
+        segment_ids, painted = _paint_without_sync(masks, order, overlap_threshold)
+    kept, free_areas = _read_back(painted, _count_labels(sem_seg_labels, segment_ids == 0))
 
     segments_info: list[dict] = []
     for rank in (rank for rank, is_kept in enumerate(kept) if is_kept):

@@ -108,13 +108,14 @@ def test_the_mask_loss_is_that_of_the_images_with_masks(rcnn_cfg, input_shape, f
 
 
 @pytest.mark.parametrize("cls_loss", ["ce", "focal"])
+@pytest.mark.parametrize("autocast", [True, False])
 def test_half_precision_features_give_float32_losses_and_results(
-    rcnn_cfg, input_shape, features, make_targets, cls_loss
+    rcnn_cfg, input_shape, features, make_targets, cls_loss, autocast
 ):
     rcnn_cfg.MODEL.MTL.ROI_BOX_HEAD.CLS_LOSS = cls_loss
     heads = build(rcnn_cfg, input_shape)
     half = {name: x.bfloat16() for name, x in features.items()}
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         losses = train(heads, half, [make_targets(*BOXES), make_targets(*BOXES)])
         heads.eval()
         with torch.no_grad():

@@ -136,6 +136,24 @@ def test_under_autocast_losses_and_proposals_are_float32(
     assert proposals[0].objectness_logits.dtype == torch.float32
 
 
+@pytest.mark.parametrize("objectness", ["ce", "focal"])
+@pytest.mark.parametrize("box_loss", ["smooth_l1", "iou"])
+def test_half_precision_predictions_are_summed_in_float32(
+    rcnn_cfg, input_shape, features, make_targets, objectness, box_loss
+):
+    rcnn_cfg.MODEL.MTL.RPN.OBJECTNESS_LOSS = objectness
+    rcnn_cfg.MODEL.RPN.BBOX_REG_LOSS_TYPE = box_loss
+    rpn = build(rcnn_cfg, input_shape)
+    anchors = rpn.anchor_generator([features["p2"], features["p3"]])
+    labels, matched = rpn.label_and_sample_anchors(anchors, [make_targets(*BOXES)])
+    logits = [torch.randn(1, len(a)).bfloat16() for a in anchors]
+    deltas = [torch.randn(1, len(a), 4).bfloat16() for a in anchors]
+    with EventStorage():
+        half = rpn.losses(anchors, logits, labels, deltas, matched)
+        full = rpn.losses(anchors, [x.float() for x in logits], labels, [x.float() for x in deltas], matched)
+    assert half == full and {loss.dtype for loss in half.values()} == {torch.float32}
+
+
 def test_a_feature_that_is_not_a_number_is_an_error(rcnn_cfg, input_shape, images, features, make_targets):
     broken = {name: x * float("nan") for name, x in features.items()}
     with pytest.raises(FloatingPointError):
