@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class PanopticEvaluator(DatasetEvaluator):
-    """PQ, SQ and RQ over all, thing and stuff classes (Kirillov et al., "Panoptic Segmentation", 2019, eq. 1).
+    """PQ, SQ, RQ over all, thing and stuff classes (Kirillov et al., "Panoptic Segmentation", 2019, eq. 1).
 
     Ground truth is composed of the record's annotations (things; crowds are regions that are not counted)
     and, where no instance lies, of the stuff ids of its semantic map. Void are the ignore label, and pixels

@@ -1,0 +1,192 @@
+"""RESULTS.md from run records: one table per family of configs, and the table of box and class losses."""
+
+import re
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mtl_d2.engine.record import RunRecord, read_record
+
+Records = dict[str, RunRecord]
+
+_LOSS_TABLE_NAME = re.compile(r"loss_table/(?P<box>.+)_(?P<cls>[^_]+)_seed\d+")
+
+_HEAD = """# Results
+
+Written by `python tools/write_results.py` from the run records in `{folder}/`: run that again, do not edit.
+AP, mIoU and PQ are percentages, edge figures lie between 0 and 1. ± is the sample standard deviation.
+"""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A column: where its value lies in a record's results, and with how many decimals it is printed."""
+
+    title: str
+    group: str
+    metric: str
+    decimals: int = 1
+
+    def value(self, record: RunRecord) -> float | None:
+        """None where the record lacks the figure, or where it is undefined (NaN)."""
+        value = record.results.get(self.group, {}).get(self.metric)
+        return None if value is None or value != value else value  # noqa: PLR0124
+
+    def text(self, records: Sequence[RunRecord]) -> str:
+        """The value, or mean ± sd over several records; empty where none has the figure."""
+        values = [value for record in records if (value := self.value(record)) is not None]
+        if not values:
+            return ""
+        mean = f"{statistics.fmean(values):.{self.decimals}f}"
+        return f"{mean} ± {statistics.stdev(values):.{self.decimals}f}" if len(values) > 1 else mean
+
+
+BOX_AP = Figure("box AP", "bbox", "AP")
+BOX_AP50 = Figure("box AP50", "bbox", "AP50")
+MASK_AP = Figure("mask AP", "segm", "AP")
+FIGURES = (
+    BOX_AP,
+    BOX_AP50,
+    MASK_AP,
+    Figure("mask AP50", "segm", "AP50"),
+    Figure("mIoU", "sem_seg", "mIoU"),
+    Figure("PQ", "panoptic_seg", "PQ"),
+    Figure("edge ODS", "edge", "ODS", 3),
+    Figure("edge OIS", "edge", "OIS", 3),
+    Figure("edge AP", "edge", "AP", 3),
+)
+
+
+def load_records(folder: Path) -> Records:
+    """Every ``*.json`` in the folder and below, by its path without the ending, such as "shapes/joint"."""
+    paths = sorted(folder.rglob("*.json"))
+    return {path.relative_to(folder).with_suffix("").as_posix(): read_record(path) for path in paths}
+
+
+def render(records: Records, folder: str = "results") -> str:
+    """The whole page as Markdown."""
+    loss_table = {name: r for name, r in records.items() if _LOSS_TABLE_NAME.fullmatch(name)}
+    families: dict[str, Records] = {}
+    for name, record in records.items():
+        if name not in loss_table:
+            families.setdefault(Path(record.config).parent.name or "other", {})[name] = record
+    parts = [_HEAD.format(folder=folder)]
+    parts += [_render_family(family, members) for family, members in sorted(families.items())]
+    if loss_table:
+        parts.append(_render_loss_table(loss_table))
+    if any(record.dirty for record in records.values()):
+        parts.append("A commit with * had changes that were not committed.\n")
+    return "\n".join(parts)
+
+
+def seed_groups(records: Records) -> list[list[str]]:
+    """Names of the records that share config and overrides but for the seed, where their seeds differ."""
+    groups: dict[tuple, list[str]] = {}
+    for name, record in records.items():
+        groups.setdefault(_experiment(record), []).append(name)
+    return [names for names in groups.values() if len({records[name].seed for name in names}) > 1]
+
+
+def _experiment(record: RunRecord) -> tuple:
+    """What was run, without the seed and the place of its output."""
+    words = [part for word in record.overrides for part in word.split("=", 1)]
+    pairs = zip(words[::2], words[1::2], strict=False)
+    return (record.config, *((key, value) for key, value in pairs if key not in ("SEED", "OUTPUT_DIR")))
+
+
+def _render_family(family: str, records: Records) -> str:
+    figures = [f for f in FIGURES if any(f.value(record) is not None for record in records.values())]
+    header = [
+        "record",
+        "config",
+        *(f.title for f in figures),
+        "images",
+        "device",
+        "train s",
+        "seed",
+        "commit",
+    ]
+    rows = []
+    for name, record in records.items():
+        rows.append(
+            [name, Path(record.config).name, *(f.text([record]) for f in figures), *_run_cells(record)]
+        )
+    for names in seed_groups(records):
+        members = [records[name] for name in names]
+        title = f"**mean of {len(names)}**: {', '.join(names)}"
+        config = Path(members[0].config).name
+        seeds = ", ".join(str(record.seed) for record in members)
+        rows.append([title, config, *(f.text(members) for f in figures), "", "", "", seeds, ""])
+    return f"## {family}\n\n{_markdown_table(header, rows)}\n{_commands(records)}"
+
+
+def _run_cells(record: RunRecord) -> list[str]:
+    images = ", ".join(f"{task} {count}" for task, count in record.images.items())
+    seconds = f"{record.seconds.get('train', 0):.0f}"
+    return [images, record.device, seconds, str(record.seed), _commit(record)]
+
+
+def _commit(record: RunRecord) -> str:
+    return f"{record.commit[:9]}{'*' if record.dirty else ''}" if record.commit else "none"
+
+
+def _commands(records: Records) -> str:
+    lines = [
+        f"- {name} ({record.iterations} iterations, torch {record.torch}, detectron2 {record.detectron2}, "
+        f"{record.finished[:10]}): `{record.command}`"
+        for name, record in records.items()
+    ]
+    return "Produced by:\n\n" + "\n".join(lines) + "\n"
+
+
+def _render_loss_table(records: Records) -> str:
+    """Box loss down, class loss across, one table per figure: mean ± sd over the seeds."""
+    cells: dict[tuple[str, str], list[RunRecord]] = {}
+    for name, record in records.items():
+        match = _LOSS_TABLE_NAME.fullmatch(name)
+        cells.setdefault((match["box"], match["cls"]), []).append(record)
+    box_losses = sorted({box for box, _ in cells})
+    cls_losses = sorted({cls for _, cls in cells})
+    parts = ["## Box loss by class loss\n"]
+    for figure in (BOX_AP50, BOX_AP, MASK_AP):
+        rows = [[box, *(figure.text(cells.get((box, cls), [])) for cls in cls_losses)] for box in box_losses]
+        parts.append(f"{figure.title}\n\n{_markdown_table(['box loss', *cls_losses], rows)}")
+    runs = _unique(f"{len(members)}" for members in cells.values())
+    commits, devices = _unique(map(_commit, records.values())), _unique(r.device for r in records.values())
+    parts.append(f"Seeds per cell: {runs}; commit {commits}; device {devices}.\n")
+    return "\n".join([*parts, _commands(records)])
+
+
+def _unique(words: Iterable[str]) -> str:
+    return ", ".join(sorted(set(words)))
+
+
+def _markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def render_main_figures(record: RunRecord, table: Callable[..., str]) -> str:
+    """One record for a terminal: every figure but those of single classes.
+
+    Args:
+        table: ``tabulate.tabulate`` or the like.
+    """
+    rows = [
+        [group, metric, "undefined" if value != value else f"{value:.{3 if group == 'edge' else 1}f}"]  # noqa: PLR0124
+        for group, metrics in record.results.items()
+        for metric, value in metrics.items()
+        if "-" not in metric
+    ]
+    about = [
+        ["config", record.config],
+        ["images", ", ".join(f"{task} {count}" for task, count in record.images.items())],
+        ["iterations", str(record.iterations)],
+        ["seconds", ", ".join(f"{name} {value:.0f}" for name, value in record.seconds.items())],
+        ["device", record.device],
+        ["seed", str(record.seed)],
+        ["commit", _commit(record)],
+        ["command", record.command],
+    ]
+    return f"{table(rows, headers=['group', 'metric', 'value'])}\n\n{table(about, tablefmt='plain')}\n"

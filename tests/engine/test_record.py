@@ -1,0 +1,219 @@
+import dataclasses
+import json
+import math
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mtl_d2.engine.record import (
+    PACKAGE_DIR,
+    RunRecord,
+    git_state,
+    new_record,
+    portable_command,
+    read_record,
+    write_record,
+)
+from mtl_d2.engine.results_page import load_records, render, seed_groups
+
+TOOL = PACKAGE_DIR.parent / "tools" / "write_results.py"
+
+RECORD = RunRecord(
+    results={
+        "bbox": {"AP": 40.0, "AP50": 60.0, "APl": math.nan, "AP-disk": 1.0},
+        "segm": {"AP": 50.0},
+        "edge": {"ODS": 0.8},
+    },
+    images={"instance": 40, "edge": 30},
+    config="configs/shapes/joint.yaml",
+    overrides=["SOLVER.MAX_ITER", "400", "SEED", "1"],
+    command="python tools/train_net.py --config-file configs/shapes/joint.yaml SEED 1",
+    commit="0123456789abcdef",
+    dirty=False,
+    device="cpu",
+    torch="2.15.0",
+    detectron2="0.6",
+    seed=1,
+    iterations=400,
+    seconds={"train": 12.4, "eval": 1.0},
+    peak_memory_mib=None,
+    skipped_images={"a.jpg": 2},
+    finished="2026-01-02T03:04:05+00:00",
+)
+
+
+def _replace(seed=1, ap=40.0, **changes):
+    overrides = ["SOLVER.MAX_ITER", "400", "SEED", str(seed), "OUTPUT_DIR", f"output/{seed}"]
+    results = {"bbox": {"AP": ap, "AP50": ap + 20}, "segm": {"AP": ap + 10}}
+    changes = {"seed": seed, "overrides": overrides, "results": results, **changes}
+    return dataclasses.replace(RECORD, **changes)
+
+
+def test_round_trip_keeps_every_field_and_nan_is_null(tmp_path):
+    path = tmp_path / "new" / "report.json"
+    write_record(path, RECORD)
+    assert json.loads(path.read_text())["results"]["bbox"]["APl"] is None
+    read = read_record(path)
+    assert math.isnan(read.results["bbox"].pop("APl"))
+    expected = dataclasses.asdict(RECORD)
+    del expected["results"]["bbox"]["APl"]
+    assert dataclasses.asdict(read) == expected
+    assert [file.name for file in path.parent.iterdir()] == ["report.json"]
+
+
+def test_numpy_and_torch_scalars_are_written_as_numbers(tmp_path):
+    results = {"bbox": {"AP": np.float64(1.5), "AP50": np.float32("nan"), "AR": torch.tensor(2.5)}}
+    write_record(tmp_path / "r.json", dataclasses.replace(RECORD, results=results, seed=np.int64(3)))
+    read = read_record(tmp_path / "r.json")
+    assert (read.results["bbox"]["AP"], read.results["bbox"]["AR"], read.seed) == (1.5, 2.5, 3)
+    assert math.isnan(read.results["bbox"]["AP50"])
+
+
+def test_a_failed_write_leaves_the_old_record(tmp_path):
+    path = tmp_path / "report.json"
+    write_record(path, RECORD)
+    before = path.read_text()
+    with pytest.raises(TypeError):
+        write_record(path, dataclasses.replace(RECORD, images={"instance": object()}))
+    assert path.read_text() == before and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": None}, "seed is a NoneType"),
+        ({"seed": True}, "seed is a bool"),
+        ({"results": {"bbox": {"AP": "40"}}}, "results is a dict or holds another type"),
+        ({"results": {"bbox": 4}}, "results is a dict or holds another type"),
+        ({"overrides": "SEED 1"}, "overrides is a str"),
+        ({"extra": 1}, r"unknown keys \['extra'\]"),
+    ],
+)
+def test_read_names_file_and_key(tmp_path, change, message):
+    path = tmp_path / "report.json"
+    write_record(path, RECORD)
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(ValueError, match=rf"report\.json: .*{message}"):
+        read_record(path)
+
+
+def test_read_refuses_what_is_no_record(tmp_path):
+    path = tmp_path / "report.json"
+    for text, message in [("{", "not a JSON file"), ("[]", "a list found"), ("{}", "missing keys")]:
+        path.write_text(text)
+        with pytest.raises(ValueError, match=rf"report\.json: {message}"):
+            read_record(path)
+
+
+def test_new_record_fills_in_the_environment():
+    config = PACKAGE_DIR.parent / "configs" / "shapes" / "joint.yaml"
+    argv = [
+        "/opt/elsewhere/train_net.py",
+        "--config-file",
+        str(config),
+        f"--output={Path.cwd() / 'output/a b'}",
+    ]
+    record = new_record(
+        results={},
+        images={},
+        config=str(config),
+        overrides=["MODEL.WEIGHTS", "/home/somebody/model.pth"],
+        seed=0,
+        iterations=1,
+        seconds={"train": 1.0},
+        device="cpu",
+        argv=argv,
+    )
+    assert record.config == "configs/shapes/joint.yaml" and record.device == "cpu"
+    assert record.overrides == ["MODEL.WEIGHTS", "model.pth"]
+    words = "python train_net.py --config-file configs/shapes/joint.yaml '--output=output/a b'"
+    assert record.command == words
+    assert record.torch == torch.__version__
+
+
+def test_portable_command_keeps_relative_words():
+    words = ["tools/train_net.py", "SOLVER.BASE_LR", "0.1", "MODEL.WEIGHTS", "detectron2://R-50.pkl"]
+    assert portable_command(words) == "python " + " ".join(words)
+
+
+def test_git_state_of_a_checkout_and_of_an_installed_package(tmp_path):
+    def git(*arguments):
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        subprocess.run(["git", "-C", str(tmp_path), *identity, *arguments], check=True, capture_output=True)
+
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    assert git_state(package) == (None, False)
+    git("init")
+    assert git_state(package) == (None, False)  # inside a checkout, but not of it
+    git("add", ".")
+    git("commit", "-m", "a")
+    commit, dirty = git_state(package)
+    assert len(commit) == 40 and not dirty
+    (package / "__init__.py").write_text("changed = True")
+    assert git_state(package) == (commit, True)
+
+
+def test_page_has_a_row_per_record_and_a_mean_over_seeds():
+    records = {
+        "shapes/a": _replace(1, 40.0),
+        "shapes/b": _replace(2, 44.0),
+        "nuclei/c": dataclasses.replace(RECORD, config="configs/nuclei/joint.yaml", dirty=True),
+    }
+    assert seed_groups(records) == [["shapes/a", "shapes/b"]]
+    page = render(records)
+    lines = page.splitlines()
+    assert page.index("## nuclei") < page.index("## shapes")
+    (row,) = [line for line in lines if line.startswith("| nuclei/c ")]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[1:6] == ["joint.yaml", "40.0", "60.0", "50.0", "0.800"]
+    assert cells[6:] == ["instance 40, edge 30", "cpu", "12", "1", "012345678*"]
+    (mean,) = [line for line in lines if "mean of 2" in line]
+    assert "shapes/a, shapes/b" in mean and "| 42.0 ± 2.8 | 62.0 ± 2.8 | 52.0 ± 2.8 |" in mean
+    assert f"`{RECORD.command}`" in page
+    assert "nan" not in page.lower().replace("nuclei", "")
+
+
+def test_records_with_other_overrides_are_not_averaged():
+    records = {"a": _replace(1), "b": _replace(2, overrides=["SOLVER.MAX_ITER", "800", "SEED", "2"])}
+    assert seed_groups(records) == []
+    assert seed_groups({"a": _replace(1), "b": _replace(1)}) == []
+
+
+def test_loss_table_is_a_matrix_of_means_over_seeds():
+    records = {
+        "loss_table/smooth_l1_ce_seed0": _replace(0, 40.0),
+        "loss_table/smooth_l1_ce_seed1": _replace(1, 42.0),
+        "loss_table/giou_focal_seed0": _replace(0, 50.0),
+    }
+    page = render(records)
+    assert "## shapes" not in page
+    assert "| box loss | ce | focal |" in page
+    assert "| giou |  | 70.0 |" in page and "| smooth_l1 | 61.0 ± 1.4 |  |" in page
+    assert "| smooth_l1 | 41.0 ± 1.4 |  |" in page and "| smooth_l1 | 51.0 ± 1.4 |  |" in page
+
+
+def test_tool_keeps_a_run_writes_the_page_and_checks_it(tmp_path, monkeypatch, capsys):
+    write_record(tmp_path / "run" / "report.json", RECORD)
+    page, results = tmp_path / "RESULTS.md", tmp_path / "results"
+
+    def run(*arguments):
+        words = [TOOL, "--results-dir", results, "--output", page, *arguments]
+        monkeypatch.setattr(sys, "argv", [str(word) for word in words])
+        return runpy.run_path(str(TOOL))["main"]()
+
+    assert run("--add", tmp_path / "run", "--name", "shapes/joint") == 0
+    assert list(load_records(results)) == ["shapes/joint"] and "| shapes/joint |" in page.read_text()
+    assert run("--check") == 0
+    page.write_text("typed by hand")
+    assert run("--check") == 1
+    capsys.readouterr()
+    run("--print", tmp_path / "run")
+    shown = capsys.readouterr().out
+    assert "40.0" in shown and "0.800" in shown and "undefined" in shown and "AP-disk" not in shown

@@ -1,0 +1,63 @@
+#!/usr/bin/env python
+"""Write RESULTS.md from the run records in results/, or look at and keep one run's record.
+
+python tools/write_results.py                                    write RESULTS.md
+python tools/write_results.py --check                            is RESULTS.md up to date?
+python tools/write_results.py --print output/shapes_joint        show one run's figures
+python tools/write_results.py --add output/shapes_joint --name shapes/joint
+                                                                 keep the run, then write RESULTS.md
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from tabulate import tabulate
+
+from mtl_d2.engine.record import read_record, write_record
+from mtl_d2.engine.results_page import load_records, render, render_main_figures
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--results-dir", type=Path, default=ROOT / "results", help="folder of the records kept"
+    )
+    parser.add_argument("--output", type=Path, default=ROOT / "RESULTS.md", help="the page")
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument("--print", type=Path, metavar="DIR", help="show DIR/report.json, write nothing")
+    action.add_argument("--add", type=Path, metavar="DIR", help="keep DIR/report.json as --name")
+    action.add_argument("--check", action="store_true", help="exit with 1 where the page is out of date")
+    parser.add_argument("--name", help="of the record kept, such as shapes/joint")
+    args = parser.parse_args()
+    if (args.add is None) != (args.name is None):
+        parser.error("--add DIR and --name NAME go together")
+    if args.name and (Path(args.name).is_absolute() or ".." in Path(args.name).parts):
+        parser.error(f"--name {args.name}: expected a name below the results folder, such as shapes/joint")
+    return args
+
+
+def main() -> int:
+    args = parse_args()
+    if args.print:
+        print(render_main_figures(read_record(args.print / "report.json"), tabulate))
+        return 0
+    if args.add:
+        write_record(args.results_dir / f"{args.name}.json", read_record(args.add / "report.json"))
+    page = render(load_records(args.results_dir), args.results_dir.name)
+    if args.check:
+        if args.output.is_file() and args.output.read_text(encoding="utf-8") == page:
+            return 0
+        print(f"{args.output} is out of date: run python tools/write_results.py", file=sys.stderr)
+        return 1
+    args.output.write_text(page, encoding="utf-8")
+    print(f"Wrote {args.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
