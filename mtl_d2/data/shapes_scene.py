@@ -1,7 +1,7 @@
 """One synthetic scene: overlapping textured shapes on a textured background, with exact labels.
 
-Objects and background draw their colours from the same range, so that colour gives no class away: things are told
-by their outline, stuff by its texture. What is labelled is what is visible.
+Objects and background draw their colours from the same range, so that colour gives no class away: things are
+told by their outline, stuff by its texture. What is labelled is what is visible.
 """
 
 from collections.abc import Callable, Sequence
