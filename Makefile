@@ -22,7 +22,8 @@ $(STAMP): $(PY) setup.py pyproject.toml tools/make_venv.py $(THIRD_PARTY)
 	@$(PYTHON) tools/make_venv.py $(VENV)
 	@touch $@
 
-$(PY): ; # where it is missing or a broken link, the environment is made again
+# Where it is missing or a broken link, the environment is made again.
+$(PY): ;
 
 test: venv ## the default tests, offline on a CPU, and the lint (PYTEST_ARGS="-k edge" for some of them)
 	@$(TEST_ENV) $(PY) -m pytest $(PYTEST_ARGS)

@@ -115,7 +115,7 @@ def _draw_scene(
                 "bbox": [x0, y0, x1 - x0, y1 - y0],
                 "bbox_mode": BoxMode.XYWH_ABS,
                 "category_id": category,
-                "segmentation": [[x0, y0, x1, y0, x1, y1, x0, y1]],
+                "segmentation": [[float(v) for v in (x0, y0, x1, y0, x1, y1, x0, y1)]],
                 "iscrowd": 0,
             }
         )

@@ -57,7 +57,7 @@ def ask(python: str, code: str):
 
 
 def pip_install(python: str, *arguments: str) -> None:
-    if not run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments):
+    if not run(python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", *arguments):
         raise SetupError(f"`pip install {' '.join(arguments)}` failed: its message is above")
 
 

@@ -1,11 +1,20 @@
-"""Dataset schema, registration, checks and synthetic scenes."""
+"""Dataset schema, registration and synthetic scenes; from a record to the model's batches."""
 
-from mtl_d2.data.datasets import load_coco_multitask, register_all, register_coco_multitask, register_dataset
-from mtl_d2.data.schema import DatasetError, DatasetSchema
+from .build import build_multitask_test_loader, build_multitask_train_loader, get_records
+from .datasets import load_coco_multitask, register_all, register_coco_multitask, register_dataset
+from .mapper import BrokenSampleError, MultiTaskDatasetMapper
+from .sampler import MultiTaskBatchSampler
+from .schema import DatasetError, DatasetSchema
 
 __all__ = [
+    "BrokenSampleError",
     "DatasetError",
     "DatasetSchema",
+    "MultiTaskBatchSampler",
+    "MultiTaskDatasetMapper",
+    "build_multitask_test_loader",
+    "build_multitask_train_loader",
+    "get_records",
     "load_coco_multitask",
     "register_all",
     "register_coco_multitask",

@@ -65,7 +65,9 @@ def _draw_layout(rng: np.random.Generator, size: int) -> np.ndarray:
     fields = np.stack([_smooth_field(rng, size, cells=3) for _ in present])
     layout = present[fields.argmax(0)].astype(np.uint8)
     if rng.random() < VOID_PROB:
-        height = np.abs(_smooth_field(rng, size, cells=3))  # a bent ribbon: a hilltop would pass for an ellipse
+        height = np.abs(
+            _smooth_field(rng, size, cells=2)
+        )  # a bent ribbon: a hilltop would pass for an ellipse
         layout[height < np.quantile(height, rng.uniform(0.06, 0.12))] = VOID
     return layout
 
@@ -183,7 +185,7 @@ _THING_TEXTURES: tuple[Callable, ...] = (_stripes, _checks, _sand, _plain)
 
 
 def _draw_colors(rng: np.random.Generator, beside: Sequence[np.ndarray]) -> np.ndarray:
-    """Two RGB colours, float (2, 3), whose mean keeps MIN_CONTRAST to each of ``beside`` where that can be had."""
+    """Two RGB colours, float (2, 3); their mean keeps MIN_CONTRAST to each of ``beside`` where possible."""
     for _ in range(20):
         direction = rng.normal(size=3)
         step = direction / np.linalg.norm(direction) * rng.uniform(*TEXTURE_CONTRAST)

@@ -18,7 +18,6 @@ from .optimizer import GradientClipper
 logger = logging.getLogger(__name__)
 
 _AMP_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-_INSTANCE_LOSSES = ("loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg", "loss_mask")
 
 
 class MultiTaskTrainer(TrainerBase):
@@ -30,6 +29,7 @@ class MultiTaskTrainer(TrainerBase):
 
     Attributes:
         skipped_images: how often each unreadable image was replaced by another one; complete on rank 0.
+        seconds: spent in steps, waiting for data included and hooks not, over all parts of a resumed run.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class MultiTaskTrainer(TrainerBase):
         self.device_type = next(model.parameters()).device.type
         self.amp_dtype = _check_amp_dtype(amp_dtype, self.device_type)
         self.grad_scaler = torch.amp.GradScaler("cuda") if self.amp_dtype == torch.float16 else None
+        self.seconds = 0.0
         self.skipped_images: Counter[str] = Counter()
         self._newly_skipped: Counter[str] = Counter()
         self._pending: list[tuple[int, dict[str, torch.Tensor], float]] = []
@@ -89,6 +90,7 @@ class MultiTaskTrainer(TrainerBase):
         if (self.iter + 1) % self.log_period == 0 or self.iter + 1 >= self.max_iter:
             self.write_metrics()
         self._optimizer_step()
+        self.seconds += time.perf_counter() - start
 
     def _forward(self, batch: list[dict]) -> dict[str, torch.Tensor]:
         seed_step(self.seed, comm.get_rank(), self.iter)
@@ -166,16 +168,15 @@ class MultiTaskTrainer(TrainerBase):
                 )
 
     def _task_of(self, loss_name: str) -> str:
-        if loss_name in _INSTANCE_LOSSES:
-            return "instance"
-        tasks = [str(task) for task in getattr(unwrap(self.model), "tasks", ())]
-        matches = [task for task in tasks if loss_name.startswith(f"loss_{task}")]
-        return max(matches, key=len) if matches else loss_name.removeprefix("loss_")
+        branches = getattr(unwrap(self.model), "branches", {})
+        owners = [task for task, branch in branches.items() if loss_name in branch.loss_names]
+        return owners[0] if owners else loss_name.removeprefix("loss_")
 
     def state_dict(self) -> dict:
         state = super().state_dict()
         state["optimizer"] = self.optimizer.state_dict()
         state["seed"] = self.seed
+        state["seconds"] = self.seconds
         state["skipped_images"] = dict(self.skipped_images + self._newly_skipped)
         if self.grad_scaler is not None:
             state["grad_scaler"] = self.grad_scaler.state_dict()
@@ -184,6 +185,7 @@ class MultiTaskTrainer(TrainerBase):
     def load_state_dict(self, state_dict: dict) -> None:
         super().load_state_dict(state_dict)
         self.optimizer.load_state_dict(state_dict["optimizer"])
+        self.seconds = state_dict.get("seconds", 0.0)
         self.skipped_images = Counter(state_dict.get("skipped_images", {}))
         if self.grad_scaler is not None and "grad_scaler" in state_dict:
             self.grad_scaler.load_state_dict(state_dict["grad_scaler"])

@@ -63,7 +63,7 @@ def softmax_focal_loss(
 
 
 def focal_prior_bias(probability: float = 0.01) -> float:
-    """Bias with which a sigmoid starts at that probability, so that the many negatives do not swamp the first steps.
+    """Bias with which a sigmoid starts at that probability, lest the many negatives swamp the first steps.
 
     "Focal Loss for Dense Object Detection" (Lin et al. 2017), section 4.1, where the probability is called
     pi.

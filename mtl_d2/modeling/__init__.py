@@ -1,6 +1,18 @@
 """Network parts. Importing them registers them with Detectron2."""
 
+from .edge import EDGE_HEADS_REGISTRY, FPNEdgeHead, build_edge_head
+from .postprocessing import combine_panoptic
 from .roi_heads import MultiTaskFastRCNNOutputLayers, MultiTaskROIHeads
 from .rpn import MultiTaskRPN
+from .sem_seg import MultiTaskSemSegFPNHead
 
-__all__ = ["MultiTaskFastRCNNOutputLayers", "MultiTaskROIHeads", "MultiTaskRPN"]
+__all__ = [
+    "EDGE_HEADS_REGISTRY",
+    "FPNEdgeHead",
+    "MultiTaskFastRCNNOutputLayers",
+    "MultiTaskROIHeads",
+    "MultiTaskRPN",
+    "MultiTaskSemSegFPNHead",
+    "build_edge_head",
+    "combine_panoptic",
+]

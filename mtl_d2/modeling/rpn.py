@@ -129,7 +129,7 @@ class MultiTaskRPN(RPN):
         pred_anchor_deltas: list[Tensor],
         image_sizes: list[tuple[int, int]],
     ) -> list[Instances]:
-        """See RPN.predict_proposals. In float32: bf16 has 8 bits for a coordinate, and NMS wants equal types."""
+        """See RPN.predict_proposals. In float32: bf16 has 8 bits for a coordinate."""
         return super().predict_proposals(
             anchors, _float32(pred_objectness_logits), _float32(pred_anchor_deltas), image_sizes
         )

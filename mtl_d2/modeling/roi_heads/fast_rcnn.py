@@ -65,9 +65,7 @@ class MultiTaskFastRCNNOutputLayers(FastRCNNOutputLayers):
         scores, proposal_deltas = super().forward(x)
         return scores.float(), proposal_deltas.float()
 
-    def losses(
-        self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
-    ) -> dict[str, Tensor]:
+    def losses(self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]) -> dict[str, Tensor]:
         """See FastRCNNOutputLayers.losses, whose arguments and keys these are."""
         if self.cls_loss == "ce":
             return super().losses(predictions, proposals)
@@ -75,10 +73,12 @@ class MultiTaskFastRCNNOutputLayers(FastRCNNOutputLayers):
         class_scores = scores[:, : self.num_classes]
         # A background score of 0 makes Detectron2's accuracies count what no sigmoid calls more than even.
         # The cross-entropy that comes with them is replaced.
-        logged_scores = F.pad(class_scores.detach(), (0, 1)) losses = super().losses((logged_scores,
-        proposal_deltas), proposals) gt_classes = cat([p.gt_classes for p in proposals], dim=0)
-        losses["loss_cls"] = self._focal_loss(class_scores, gt_classes) * self.loss_weight.get("loss_cls",
-        1.0) return losses
+        logged_scores = F.pad(class_scores.detach(), (0, 1))
+        losses = super().losses((logged_scores, proposal_deltas), proposals)
+        gt_classes = cat([p.gt_classes for p in proposals], dim=0)
+        loss_cls = self._focal_loss(class_scores, gt_classes)
+        losses["loss_cls"] = loss_cls * self.loss_weight.get("loss_cls", 1.0)
+        return losses
 
     def _focal_loss(self, class_scores: Tensor, gt_classes: Tensor) -> Tensor:
         """Sum over (R, K) / max(foreground regions, 1); `gt_classes` (R,) in [0, K], K for background."""
@@ -103,9 +103,7 @@ class MultiTaskFastRCNNOutputLayers(FastRCNNOutputLayers):
         )
         return iou_loss(pred_boxes, gt_boxes[foreground], reduction="sum") / max(gt_classes.numel(), 1)
 
-    def predict_probs(
-        self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
-    ) -> list[Tensor]:
+    def predict_probs(self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]) -> list[Tensor]:
         """See FastRCNNOutputLayers.predict_probs: per image (R, K + 1), the last for background.
 
         With the focal loss each class has its own sigmoid, and the background what the likeliest leaves: it

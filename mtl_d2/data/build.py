@@ -1,0 +1,176 @@
+"""Data loaders for training and testing, and which records they hold."""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import cv2
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, DatasetFromList, MapDataset, MetadataCatalog
+from detectron2.data.detection_utils import check_metadata_consistency
+from detectron2.data.samplers import InferenceSampler
+from detectron2.utils import comm
+from torch.utils.data import DataLoader
+
+from .mapper import MultiTaskDatasetMapper
+from .sampler import MultiTaskBatchSampler
+from .seeded import SeededDataset
+from .targets import check_edge_source
+
+logger = logging.getLogger(__name__)
+
+Record = dict[str, Any]
+Mapper = Callable[[Record], dict[str, Any]]
+
+TASK_LABELS = {  # task -> keys of a record, any of which labels it
+    "instance": ("annotations",),
+    "sem_seg": ("sem_seg_file_name",),
+    "edge": ("edge_source", "edge_file_name"),
+}
+# What the datasets of one training must agree on.
+_SHARED_METADATA = ("thing_classes", "stuff_classes", "stuff_ids", "ignore_label")
+
+
+def get_records(
+    names: Sequence[str], *, tasks: Sequence[str] | None = None, filter_empty: bool = False
+) -> list[Record]:
+    """Return the records of the named datasets, one after the other.
+
+    Args:
+        names: of registered datasets.
+        tasks: leave out the records that are labelled for none of them; None keeps all. A task that this
+            package does not know may be labelled by any key: then nothing is left out.
+        filter_empty: leave out images that are labelled for instances and have none (or only crowds), where
+            "instance" is the only task. For every other task, an image without objects is an example as good
+            as any; an image that is not labelled for instances is not empty.
+
+    Raises:
+        ValueError: no dataset or no record, class names that differ, or edges without their source.
+    """
+    if isinstance(names, str) or not names:
+        raise ValueError(f"DATASETS: found {names!r}, expected a sequence of names of registered datasets.")
+    records = [record for name in names for record in DatasetCatalog.get(name)]
+    _check_metadata(names)  # after loading, which is what fills in some datasets' metadata
+    found = len(records)
+    if tasks is not None:
+        records = [record for record in records if _is_labelled(record, tasks)]
+        if len(records) < found:
+            logger.info("Left out %d of %d images: no label for %s", found - len(records), found, list(tasks))
+        if filter_empty and tuple(tasks) == ("instance",):
+            with_objects = [record for record in records if _has_objects(record)]
+            logger.info("Left out %d images without objects", len(records) - len(with_objects))
+            records = with_objects
+        if "edge" in tasks:
+            for record in records:
+                check_edge_source(record)
+    if not records:
+        raise ValueError(
+            f"Datasets {', '.join(names)}: none of {found} images can be used for the tasks "
+            f"{list(tasks or [])}; see MODEL.MTL.TASKS."
+        )
+    return records
+
+
+def build_multitask_train_loader(
+    cfg: CfgNode, *, mapper: Mapper | None = None, start_batch: int = 0
+) -> DataLoader:
+    """Return an endless iterable of this rank's batches, each a list of model inputs.
+
+    Batch k is a function of cfg and k alone: the number of workers does not matter, and a training that
+    goes on after k batches passes ``start_batch=k``. The global batch has SOLVER.IMS_PER_BATCH images, shared
+    equally among the ranks.
+
+    Args:
+        cfg: reads DATASETS.TRAIN, DATALOADER, SOLVER.IMS_PER_BATCH, SEED, MODEL.MTL.TASKS and what the
+            mapper reads.
+        mapper: record -> model input; by default MultiTaskDatasetMapper(cfg, is_train=True).
+        start_batch: number of batches that were consumed before.
+
+    Raises:
+        ValueError: SEED is negative, or the ranks cannot share a batch equally.
+    """
+    if cfg.SEED < 0:
+        raise ValueError(f"SEED: found {cfg.SEED}, expected 0 or more; draw one before the loader is built.")
+    tasks = tuple(cfg.MODEL.MTL.TASKS)
+    records = get_records(
+        cfg.DATASETS.TRAIN, tasks=tasks, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
+    )
+    sampler = MultiTaskBatchSampler(
+        len(records),
+        _images_per_rank(cfg.SOLVER.IMS_PER_BATCH),
+        seed=cfg.SEED,
+        rank=comm.get_rank(),
+        num_ranks=comm.get_world_size(),
+        start_batch=start_batch,
+    )
+    mapper = mapper or MultiTaskDatasetMapper(cfg, is_train=True)
+    return DataLoader(
+        SeededDataset(DatasetFromList(records, copy=False), mapper, seed=cfg.SEED),
+        batch_sampler=sampler,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        collate_fn=_as_list,
+        worker_init_fn=_single_threaded,
+        # The loader draws a base seed when it starts: from here, not from the generator of the training step.
+        generator=torch.Generator().manual_seed(cfg.SEED),
+    )
+
+
+def build_multitask_test_loader(
+    cfg: CfgNode, dataset_name: str, *, mapper: Mapper | None = None
+) -> DataLoader:
+    """Return this rank's part of a dataset in order, in batches of one: a list of one model input, no labels.
+
+    Args:
+        cfg: reads DATALOADER.NUM_WORKERS and what the mapper reads.
+        dataset_name: of a registered dataset.
+        mapper: record -> model input; by default MultiTaskDatasetMapper(cfg, is_train=False).
+    """
+    records = get_records([dataset_name])
+    mapper = mapper or MultiTaskDatasetMapper(cfg, is_train=False)
+    return DataLoader(
+        MapDataset(DatasetFromList(records, copy=False), mapper),
+        sampler=InferenceSampler(len(records)),
+        batch_size=1,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        collate_fn=_as_list,
+        worker_init_fn=_single_threaded,
+        generator=torch.Generator(),
+    )
+
+
+def _images_per_rank(images_per_batch: int) -> int:
+    num_ranks = comm.get_world_size()
+    if images_per_batch < 1 or images_per_batch % num_ranks:
+        raise ValueError(
+            f"SOLVER.IMS_PER_BATCH: found {images_per_batch}, expected a multiple of the number of "
+            f"processes, {num_ranks}."
+        )
+    return images_per_batch // num_ranks
+
+
+def _is_labelled(record: Record, tasks: Sequence[str]) -> bool:
+    return any(
+        task not in TASK_LABELS or any(record.get(key) is not None for key in TASK_LABELS[task])
+        for task in tasks
+    )
+
+
+def _has_objects(record: Record) -> bool:
+    return any(not annotation.get("iscrowd", 0) for annotation in record["annotations"])
+
+
+def _check_metadata(names: Sequence[str]) -> None:
+    for key in _SHARED_METADATA:
+        known = [name for name in names if MetadataCatalog.get(name).get(key) is not None]
+        check_metadata_consistency(key, known)
+
+
+def _as_list(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return list(samples)
+
+
+def _single_threaded(worker: int) -> None:
+    # Workers are the parallelism: threads inside of each would only contend for the same cores.
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

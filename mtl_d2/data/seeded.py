@@ -1,0 +1,100 @@
+"""A dataset whose random augmentations depend on the sample's key alone, and that replaces broken samples."""
+
+import logging
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from .mapper import BrokenSampleError
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def seeded(*key: int) -> Iterator[None]:
+    """Seed Python's, numpy's and torch's (CPU) global generators with ``key``, and restore them at the end.
+
+    Args:
+        key: integers, not negative; every one of them matters, so does their order.
+    """
+    python_state, numpy_state, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    seeds = np.random.SeedSequence(key).generate_state(3)
+    random.seed(int(seeds[0]))
+    np.random.seed(seeds[1])  # noqa: NPY002  Detectron2's augmentations draw from numpy's global generator
+    # Not torch.manual_seed, which seeds every device and so reaches into CUDA from a forked worker.
+    torch.default_generator.manual_seed(int(seeds[2]))
+    try:
+        yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)  # noqa: NPY002
+        torch.set_rng_state(torch_state)
+
+
+class SeededDataset(Dataset[dict[str, Any]]):
+    """Map records under a random state that is a function of (seed, epoch, index).
+
+    A broken sample (:class:`BrokenSampleError`) is replaced by another record, drawn from (seed, epoch,
+    index) too; the replacement's "skipped_files" lists the file names of the records that it stands for.
+
+    Args:
+        records: what can be indexed by 0 to len - 1.
+        mapper: record -> model input.
+        seed: not negative.
+        max_attempts: records that are tried for one sample.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[dict[str, Any]] | Dataset,
+        mapper: Callable[[dict[str, Any]], dict[str, Any]],
+        *,
+        seed: int,
+        max_attempts: int = 5,
+    ) -> None:
+        self.records = records
+        self.mapper = mapper
+        self.seed = seed
+        self.max_attempts = max_attempts
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+        """
+        Args:
+            key: epoch and index.
+
+        Raises:
+            BrokenSampleError: as many records as were tried are broken.
+        """
+        index = key[1]
+        rng = np.random.default_rng((self.seed, *key))
+        tried: dict[int, str] = {}
+        while True:
+            record = self.records[index]
+            try:
+                with seeded(self.seed, *key, len(tried)):
+                    sample = self.mapper(record)
+            except BrokenSampleError as error:
+                tried[index] = record["file_name"]
+                if len(tried) == min(self.max_attempts, len(self)):
+                    raise _too_many(tried, error) from error
+                logger.warning("Replaced a broken sample: %s", error)
+                while index in tried:
+                    index = int(rng.integers(len(self)))
+                continue
+            if tried:
+                sample["skipped_files"] = list(tried.values())
+            return sample
+
+
+def _too_many(tried: dict[int, str], error: BrokenSampleError) -> BrokenSampleError:
+    return BrokenSampleError(
+        f"{', '.join(tried.values())}: {len(tried)} broken samples in a row, stopped; the last one is {error}"
+    )

@@ -1,0 +1,169 @@
+"""The synthetic dataset ``shapes``: scenes written once to disk, in the formats of real data."""
+
+import functools
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pycocotools.mask as mask_util
+from tqdm import tqdm
+
+from mtl_d2.data.schema import DatasetError
+from mtl_d2.data.shapes_scene import RECIPE_VERSION, THING_CLASSES, Scene, make_scene
+
+SPLITS = ("train", "val")
+MIN_SIZE = 32
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the images are a function of; written to recipe.json beside them.
+
+    Attributes:
+        train, val: number of images of the split.
+        size: side of the images in pixels.
+        seed: image i is drawn from (version, split, seed, i) and nothing else.
+        version: RECIPE_VERSION; scores on two versions do not compare.
+
+    Raises:
+        DatasetError: a number is out of range.
+    """
+
+    train: int = 1500
+    val: int = 200
+    size: int = 192
+    seed: int = 0
+    version: int = RECIPE_VERSION
+
+    def __post_init__(self) -> None:
+        for name, least in (("train", 1), ("val", 1), ("size", MIN_SIZE), ("seed", 0)):
+            found = getattr(self, name)
+            if found < least:
+                raise DatasetError(f"{name}: found {found}, expected {least} or more; correct the option.")
+
+
+def draw_scene(recipe: Recipe, split: str, index: int) -> Scene:
+    """The scene of image ``index`` of ``split``."""
+    key = [recipe.version, SPLITS.index(split), recipe.seed, index]
+    return make_scene(np.random.default_rng(key), recipe.size)
+
+
+def write_shapes(output: str | os.PathLike, recipe: Recipe, *, workers: int = 1) -> bool:
+    """Write images/, semantic/, instances_{train,val}.json and recipe.json under ``output``.
+
+    Everything is written beside ``output`` first and renamed at the end: an interrupted run leaves no folder that looks
+    complete. The files do not depend on ``workers`` (processes).
+
+    Returns:
+        False if the folder was there already, made by the same recipe; it is kept.
+
+    Raises:
+        DatasetError: the folder holds something else.
+    """
+    output = Path(output)
+    if _is_made(output, recipe):
+        return False
+    partial = output.with_name(f"{output.name}.partial-{os.getpid()}")
+    try:
+        for folder in ("images", "semantic"):
+            (partial / folder).mkdir(parents=True)
+        for split in SPLITS:
+            _write_split(partial, recipe, split, workers)
+        (partial / "recipe.json").write_text(
+            json.dumps({"name": "shapes", **asdict(recipe)}, indent=1) + "\n"
+        )
+        os.rename(partial, output)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return True
+
+
+def _is_made(output: Path, recipe: Recipe) -> bool:
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        return False
+    file = output / "recipe.json"
+    if not file.is_file():
+        raise DatasetError(
+            f"{output}: found files but no recipe.json, expected an empty folder; choose another."
+        )
+    found = json.loads(file.read_text())
+    wanted = {"name": "shapes", **asdict(recipe)}
+    different = [key for key in wanted if found.get(key) != wanted[key]]
+    if different:
+        raise DatasetError(
+            f"{file}: found {_values(found, different)}, expected {_values(wanted, different)}; remove {output} to "
+            "make it anew, or choose another folder."
+        )
+    return True
+
+
+def _values(recipe: dict, keys: list[str]) -> str:
+    return ", ".join(f"{key} {recipe.get(key)}" for key in keys)
+
+
+def _write_split(folder: Path, recipe: Recipe, split: str, workers: int) -> None:
+    count = getattr(recipe, split)
+    write = functools.partial(_write_scene, folder, recipe, split)
+    if workers <= 1:
+        entries = _collect(map(write, range(count)), split, count)
+    else:
+        with ProcessPoolExecutor(workers, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+            entries = _collect(pool.map(write, range(count), chunksize=8), split, count)
+    annotations = [a for _, image_annotations in entries for a in image_annotations]
+    content = {
+        "info": {
+            "description": f"shapes, synthetic scenes, {split}",
+            "version": str(recipe.version),
+            "recipe": asdict(recipe),
+            "license": "CC0 1.0",
+        },
+        "licenses": [
+            {"id": 1, "name": "CC0 1.0", "url": "https://creativecommons.org/publicdomain/zero/1.0/"}
+        ],
+        "categories": [
+            {"id": i, "name": name, "supercategory": "shape", "isthing": 1}
+            for i, name in enumerate(THING_CLASSES, start=1)
+        ],
+        "images": [image for image, _ in entries],
+        "annotations": [{"id": i, **annotation} for i, annotation in enumerate(annotations, start=1)],
+    }
+    (folder / f"instances_{split}.json").write_text(json.dumps(content))
+
+
+def _collect(
+    entries: Iterable[tuple[dict, list[dict]]], split: str, count: int
+) -> list[tuple[dict, list[dict]]]:
+    return list(tqdm(entries, desc=f"shapes {split}", total=count, unit="image", disable=None))
+
+
+def _write_scene(folder: Path, recipe: Recipe, split: str, index: int) -> tuple[dict, list[dict]]:
+    """Write image and semantic PNG; return the image entry and its annotations, without their ids."""
+    scene = draw_scene(recipe, split, index)
+    name = f"{split}_{index:05d}.png"
+    _write_png(folder / "images" / name, scene.image[:, :, ::-1])
+    _write_png(folder / "semantic" / name, scene.semantic)
+    image = {"id": index + 1, "file_name": name, "height": recipe.size, "width": recipe.size, "license": 1}
+    return image, [
+        {"image_id": index + 1, "category_id": thing + 1, "iscrowd": 0, **_encode(scene.instance_ids == i)}
+        for i, thing in enumerate(scene.classes, start=1)
+    ]
+
+
+def _encode(mask: np.ndarray) -> dict:
+    rle = mask_util.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {
+        "area": int(mask_util.area(rle)),
+        "bbox": mask_util.toBbox(rle).tolist(),
+        "segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
+    }
+
+
+def _write_png(path: Path, pixels: np.ndarray) -> None:
+    if not cv2.imwrite(str(path), np.ascontiguousarray(pixels)):
+        raise OSError(f"{path}: cannot be written; check free space and permissions.")

@@ -1,0 +1,171 @@
+"""Training targets of one image, made from its labels as they lie in the transformed image."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from detectron2.data import detection_utils as utils
+from detectron2.data import transforms as T
+from detectron2.structures import BitMasks, Boxes, BoxMode, Instances
+
+from mtl_d2.structures.edges import EDGE, edges_from_ids
+
+from .masks import BoxMask, draw_masks, tight_boxes
+
+EDGE_LABELS = {  # edge_source -> keys of the record that it is derived from
+    "instance": ("annotations",),
+    "semantic": ("sem_seg_file_name",),
+    "union": ("annotations", "sem_seg_file_name"),
+}
+
+
+def has_masks(annotations: Sequence[dict[str, Any]]) -> bool:
+    """Return whether every object has its mask; boxes without masks are a label too, for the boxes alone."""
+    return all("segmentation" in annotation for annotation in annotations)
+
+
+def check_edge_source(record: dict[str, Any]) -> None:
+    """Refuse a record whose edges are to be derived from a label that it does not have.
+
+    Raises:
+        ValueError: naming the record's image and the key.
+    """
+    source = record.get("edge_source")
+    if source is None or "edge_file_name" in record:
+        return
+    name = record["file_name"]
+    if source not in EDGE_LABELS:
+        raise ValueError(f"{name}: edge_source is {source!r}, expected one of {', '.join(EDGE_LABELS)}.")
+    for key in EDGE_LABELS[source]:
+        if key not in record:
+            raise ValueError(
+                f"{name}: edge_source '{source}' needs '{key}', which the record lacks; "
+                "leave edge_source out of a record without edge label."
+            )
+    if "annotations" in EDGE_LABELS[source] and not has_masks(record["annotations"]):
+        raise ValueError(f"{name}: edge_source '{source}' needs a segmentation in each of its annotations.")
+
+
+def instance_target(
+    annotations: Sequence[dict[str, Any]],
+    masks: Sequence[BoxMask] | None,
+    transforms: T.TransformList,
+    size: tuple[int, int],
+    recompute_boxes: bool,
+) -> Instances:
+    """Return Instances with gt_boxes, gt_classes and, where there are masks, gt_masks (BitMasks).
+
+    Objects whose box or mask a crop has left empty are dropped, as Detectron2 does. An image without an
+    object keeps all fields, with zero rows.
+
+    Args:
+        annotations: N objects in Detectron2's form, crowds left out.
+        masks: their N masks in the transformed image, or None.
+        transforms: what was applied to the image.
+        size: height and width of the transformed image in pixels.
+        recompute_boxes: take the boxes from the masks (after a crop, the given boxes are no longer tight).
+    """
+    boxes = (
+        tight_boxes(masks) if masks is not None and recompute_boxes else _boxes(annotations, transforms, size)
+    )
+    instances = Instances(size)
+    instances.gt_boxes = Boxes(torch.as_tensor(boxes))
+    classes = [int(annotation["category_id"]) for annotation in annotations]
+    instances.gt_classes = torch.tensor(classes, dtype=torch.int64)
+    if masks is None:
+        return utils.filter_empty_instances(instances, by_mask=False)
+    keep = instances.gt_boxes.nonempty(threshold=1e-5)
+    keep &= torch.tensor([bool(mask.pixels.any()) for mask in masks], dtype=torch.bool)
+    # Chosen before they are drawn: full frames are by far the largest part of a sample.
+    frames = draw_masks([mask for mask, kept in zip(masks, keep.tolist(), strict=True) if kept], size)
+    instances = instances[keep]
+    instances.gt_masks = BitMasks(torch.from_numpy(frames))
+    return instances
+
+
+def derive_edges(
+    masks: Sequence[BoxMask],
+    crowds: Sequence[BoxMask],
+    sem_seg: np.ndarray | None,
+    size: tuple[int, int],
+    ignore_value: int = 255,
+) -> np.ndarray:
+    """Return the edges between objects, and between semantic classes where a semantic map is given.
+
+    Equal to ``edges_from_ids(id_map(masks, sem_seg), ignore)``, painted within the masks' boxes. Ignored
+    are the crowds' regions and the void of the semantic map.
+
+    Args:
+        masks: of the objects; the largest is painted first, of equal ones the later one lies on top.
+        crowds: regions of objects that were not told apart.
+        sem_seg: (H, W) uint8 semantic ids, or None for edges of objects alone.
+        size: H and W in pixels.
+        ignore_value: void in ``sem_seg``.
+
+    Returns:
+        (H, W) uint8 in {0, 1, 255}.
+    """
+    # uint8 semantic ids stay as they are, below those of the objects: only the borders between ids count.
+    ids = np.zeros(size, np.int32) if sem_seg is None else sem_seg.astype(np.int32)
+    ignore = np.zeros(size, bool) if sem_seg is None else sem_seg == ignore_value
+    areas = [np.count_nonzero(mask.pixels) for mask in masks]
+    for i in np.argsort(-np.asarray(areas, np.int64), kind="stable"):
+        _paint(ids, masks[i], 256 + int(i))
+    for crowd in crowds:
+        _paint(ignore, crowd, True)
+    return edges_from_ids(ids, ignore)
+
+
+def transform_edges(edge: np.ndarray, transforms: T.TransformList, size: tuple[int, int]) -> np.ndarray:
+    """Redraw a map of one-pixel edges in the transformed image.
+
+    Resampled by nearest, thin lines break when an image shrinks and thicken when it grows. Here the edge
+    pixels are points, neighbouring ones (8-connected) are joined by segments, and both are moved by their
+    coordinates and drawn one pixel wide: lines stay connected and thin at every scale and transform.
+
+    Args:
+        edge: (H, W) an edge where it is not 0.
+        transforms: what was applied to the image.
+        size: height and width of the transformed image in pixels.
+
+    Returns:
+        (H', W') uint8 in {0, 1}.
+    """
+    mask = edge != 0
+    drawn = np.zeros(size, np.uint8)
+    ys, xs = np.nonzero(mask)
+    if not len(ys):
+        return drawn
+    centers = np.stack([xs, ys], axis=1) + 0.5  # Detectron2's coordinates: pixel x covers [x, x + 1)
+    points = np.floor(transforms.apply_coords(centers)).astype(np.int32)
+    inside = ((points >= 0) & (points < np.array(size[::-1]))).all(axis=1)
+    drawn[points[inside, 1], points[inside, 0]] = EDGE
+    order = np.full((mask.shape[0] + 1, mask.shape[1] + 2), -1, np.int32)
+    order[ys, xs + 1] = np.arange(len(ys))
+    segments = []
+    for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        neighbour = order[ys + dy, xs + 1 + dx]
+        here = np.flatnonzero(neighbour >= 0)
+        segments.append(np.stack([points[here], points[neighbour[here]]], axis=1))
+    cv2.polylines(drawn, list(np.concatenate(segments)), isClosed=False, color=EDGE)
+    return drawn
+
+
+def _paint(canvas: np.ndarray, mask: BoxMask, value: int | bool) -> None:
+    height, width = mask.pixels.shape
+    canvas[mask.top : mask.top + height, mask.left : mask.left + width][mask.pixels] = value
+
+
+def _boxes(
+    annotations: Sequence[dict[str, Any]], transforms: T.TransformList, size: tuple[int, int]
+) -> np.ndarray:
+    """Return (N, 4) XYXY boxes in the transformed image, clipped to it."""
+    if not annotations:
+        return np.zeros((0, 4), np.float32)
+    boxes = np.array(
+        [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in annotations], np.float64
+    )
+    height, width = size
+    return np.clip(transforms.apply_box(boxes), 0, [width, height, width, height]).astype(np.float32)

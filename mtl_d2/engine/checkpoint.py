@@ -1,0 +1,204 @@
+"""Save and load checkpoints: safely, atomically, and without a word left unsaid about what was not loaded."""
+
+import logging
+import os
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.utils import comm
+from detectron2.utils.file_io import PathManager
+from iopath.common.file_io import get_cache_dir
+from torch import nn
+
+from .weights_file import read_pickled_arrays, read_torch_file
+
+logger = logging.getLogger(__name__)
+
+_DETECTRON2_URL = ("detectron2://", "https://dl.fbaipublicfiles.com/detectron2/")
+# FrozenBatchNorm2d and BatchNorm2d do without them: ImageNet weights have them folded into the scale.
+_OPTIONAL_BUFFERS = ("num_batches_tracked", "running_mean", "running_var")
+_BACKBONE = re.compile(r"(^|\.)backbone\.")
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What a file of weights did to a model.
+
+    Attributes:
+        path: the file or URL that was asked for.
+        loaded: how many entries of the model's state came from the file.
+        reinitialised: (key, shape in the file, shape in the model): such as class-dependent layers; they kept their
+            initial values.
+        missing: keys of the model that the file lacks.
+        unexpected: keys of the file that the model lacks.
+    """
+
+    path: str
+    loaded: int
+    reinitialised: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        lines = [f"{self.path or 'no weights'}: {self.loaded} entries loaded"]
+        lines += [f"  re-initialised {key}: {found} in the file, {wanted} here" for key, found, wanted in self.reinitialised]
+        lines += [f"  not in the file: {key}" for key in self.missing]
+        lines += [f"  not in the model: {key}" for key in self.unexpected]
+        return "\n".join(lines)
+
+
+class MultiTaskCheckpointer(DetectionCheckpointer):
+    """Detectron2's checkpointer, reading ``.pth`` and the zoo's ``.pkl`` without running code that they may carry.
+
+    Attributes:
+        report: of the last :meth:`load`.
+    """
+
+    report: LoadReport = LoadReport(path="", loaded=0)
+    _asked_for: str = ""
+
+    def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
+        """Load a local file, a URL or a ``detectron2://`` name; an empty path loads nothing.
+
+        Raises:
+            FileNotFoundError: the file is not there, or not on every rank.
+            ConnectionError: a URL that cannot be fetched; says where to put the file by hand.
+            ValueError: the file is no checkpoint, may run code, or does not fit the backbone.
+        """
+        if not path:
+            self.report = LoadReport(path="", loaded=0)
+            logger.info("No weights given: the model starts from its initial values.")
+            return {}
+        local = _fetch(path)
+        on_ranks = comm.all_gather(os.path.isfile(local))
+        if not all(on_ranks):
+            ranks = [rank for rank, found in enumerate(on_ranks) if not found]
+            raise FileNotFoundError(
+                f"{path} is not on the machine of rank {ranks}: expected a checkpoint that every process can read; "
+                "check MODEL.WEIGHTS (or OUTPUT_DIR, with --resume)."
+            )
+        self._asked_for = path
+        extra = super().load(local, checkpointables)
+        logger.info("%s", self.report)
+        return extra
+
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
+        """Go on from the last checkpoint in ``save_dir``, if ``resume`` and there is one; else load ``path``.
+
+        Raises:
+            ValueError: the last checkpoint is that of another network.
+        """
+        if not (resume and self.has_checkpoint()):
+            return self.load(path, checkpointables=[])
+        extra = self.load(self.get_checkpoint_file(), checkpointables=[])
+        report = self.report
+        if report.reinitialised or report.missing or report.unexpected:
+            raise ValueError(
+                f"{report} -- so --resume cannot go on from {report.path}: use the config that it was trained with "
+                f"({os.path.join(self.save_dir, 'config.yaml')}), or another OUTPUT_DIR with MODEL.WEIGHTS {report.path}."
+            )
+        for key, checkpointable in self.checkpointables.items():
+            if key in extra:
+                checkpointable.load_state_dict(extra.pop(key))
+        return extra
+
+    def save(self, name: str, **kwargs: Any) -> None:
+        """Write ``<name>.pth`` and tag it as the last checkpoint; a killed process leaves the former file whole.
+
+        Raises:
+            FloatingPointError: the weights are not finite, so that a diverged run keeps its last good checkpoint.
+        """
+        if self.save_dir and self.save_to_disk:
+            states = {key: obj.state_dict() for key, obj in self.checkpointables.items()}
+            self._write(name, {**states, **kwargs})
+            self.tag_last_checkpoint(f"{name}.pth")
+
+    def save_weights(self, name: str, **kwargs: Any) -> None:
+        """Write ``<name>.pth`` with the model and ``kwargs`` alone; ``--resume`` does not go on from it."""
+        if self.save_dir and self.save_to_disk:
+            self._write(name, kwargs)
+
+    def read_figure(self, name: str) -> dict[str, Any] | None:
+        """Return the ``figure`` that :meth:`save_weights` put into ``<name>.pth``, None where there is no such file."""
+        path = os.path.join(self.save_dir, f"{name}.pth")
+        return read_torch_file(path).get("figure") if os.path.isfile(path) else None
+
+    def _write(self, name: str, states: dict[str, Any]) -> None:
+        for key, parameter in self.model.named_parameters():
+            if not torch.isfinite(parameter).all():
+                raise FloatingPointError(f"{key} became infinite or NaN: {name}.pth is not written.")
+        path = os.path.join(self.save_dir, f"{name}.pth")
+        logger.info("Saving checkpoint to %s", path)
+        torch.save({"model": self.model.state_dict(), **states}, path + ".part")
+        os.replace(path + ".part", path)
+
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        if not filename.endswith(".pkl"):
+            data = read_torch_file(filename)
+            return data if "model" in data else {"model": data}
+        data = read_pickled_arrays(filename)
+        if "model" in data:
+            return data
+        blobs = data.get("blobs", data)  # Caffe2's: detection models nest them, ImageNet models do not
+        model = {key: value for key, value in blobs.items() if not key.endswith("_momentum")}
+        return {"model": model, "__author__": "Caffe2", "matching_heuristics": True}
+
+    def _load_model(self, checkpoint: dict[str, Any]) -> Any:
+        by_suffix = bool(checkpoint.get("matching_heuristics", False))
+        found = super()._load_model(checkpoint)
+        missing, shapes = list(found.missing_keys), list(found.incorrect_shapes)
+        lacking = {*missing, *(key for key, _, _ in shapes)}
+        self.report = LoadReport(
+            path=self._asked_for,
+            loaded=len(set(self.model.state_dict()) - lacking),
+            reinitialised=shapes,
+            missing=missing,
+            unexpected=list(found.unexpected_keys),
+        )
+        self._check_backbone(lacking, bottom_up_only=by_suffix)
+        return None  # fvcore's own log of the same is not needed
+
+    def _check_backbone(self, lacking: set[str], *, bottom_up_only: bool) -> None:
+        """A backbone that stays at random values is the error that costs most and shows least."""
+        keys = [key for key in self.model.state_dict() if _BACKBONE.search(key) and not key.endswith(_OPTIONAL_BUFFERS)]
+        if bottom_up_only:  # ImageNet weights know nothing of an FPN
+            keys = [key for key in keys if ".bottom_up." in key] or keys
+        absent = [key for key in keys if key in lacking]
+        if absent:
+            example = next((k for k in self.report.unexpected), "")
+            raise ValueError(
+                f"{self.report.path} does not fit the backbone: {len(absent)} of its {len(keys)} entries were not "
+                f"loaded, such as {absent[0]!r}"
+                + (f" (the file has keys such as {example!r})" if example else "")
+                + ". Set MODEL.WEIGHTS to weights of this architecture (see MODEL.RESNETS and MODEL.FPN), or to '' "
+                "to train from scratch."
+            )
+
+
+def load_weights(model: nn.Module, path: str) -> LoadReport:
+    """Load weights alone into a model; see :meth:`MultiTaskCheckpointer.load` for paths and errors."""
+    checkpointer = MultiTaskCheckpointer(model)
+    checkpointer.load(path, checkpointables=[])
+    return checkpointer.report
+
+
+def _fetch(path: str) -> str:
+    try:
+        return PathManager.get_local_path(path)
+    except Exception as error:  # the handlers of iopath raise what their transport raises
+        if "://" not in path:
+            raise
+        raise ConnectionError(
+            f"{path} could not be fetched ({error}): download it elsewhere and put it at {_cache_path(path)}, or set "
+            "MODEL.WEIGHTS to a local file."
+        ) from error
+
+
+def _cache_path(url: str) -> str:
+    """Where iopath looks for the file of a URL before it fetches it."""
+    prefix, target = _DETECTRON2_URL
+    url = url.replace(prefix, target, 1) if url.startswith(prefix) else url
+    return os.path.join(get_cache_dir(), url.partition("://")[2].partition("/")[2].partition("?")[0])

@@ -1,0 +1,67 @@
+"""The training loop of a run, whatever kind of config its parts came from."""
+
+import logging
+import os
+from collections.abc import Callable
+from typing import Any
+
+from detectron2.engine import hooks
+from detectron2.utils import comm
+
+from .checkpoint import MultiTaskCheckpointer
+from .hooks import BestCheckpointer, build_progress_hooks
+from .trainer import MultiTaskTrainer
+
+logger = logging.getLogger(__name__)
+
+
+def fit(
+    trainer: MultiTaskTrainer,
+    scheduler: Any,
+    *,
+    max_iter: int,
+    output_dir: str,
+    weights: str = "",
+    resume: bool = False,
+    evaluate: Callable[[], dict[str, Any]] | None = None,
+    eval_period: int = 0,
+    checkpoint_period: int = 0,
+    best_metric: str = "",
+) -> None:
+    """Load weights or the last checkpoint, then train until ``max_iter``, saving and evaluating on the way.
+
+    Args:
+        scheduler: a torch LR scheduler, or a fvcore ``ParamScheduler`` (a multiplier over the base LR).
+        weights: path or URL of the initial weights; empty for none.
+        resume: go on from the last checkpoint in ``output_dir``, if there is one.
+        evaluate: gives ``{group: {figure: value}}`` on the main process; called on every rank.
+        eval_period: iterations between evaluations; 0 for one at the end only.
+        checkpoint_period: iterations between checkpoints; 0 for ``model_final.pth`` only.
+        best_metric: such as "segm/AP": its best weights are kept as ``model_best.pth``.
+    """
+    main_process = comm.is_main_process()
+    if main_process:
+        os.makedirs(output_dir, exist_ok=True)
+    checkpointer = MultiTaskCheckpointer(trainer.model, output_dir, trainer=trainer)
+    best = [BestCheckpointer(eval_period, checkpointer, best_metric)] if best_metric and evaluate else []
+    saving = hooks.PeriodicCheckpointer(checkpointer, checkpoint_period or max_iter)
+    # The checkpoint is saved before the evaluation, so that one that fails costs no training.
+    trainer.register_hooks(
+        [
+            hooks.IterationTimer(),
+            hooks.LRScheduler(trainer.optimizer, scheduler),
+            saving if main_process else None,
+            hooks.EvalHook(eval_period, evaluate) if evaluate else None,
+            *(best if main_process else []),
+            *build_progress_hooks(output_dir, max_iter, trainer.log_period),
+        ]
+    )
+    resumed = resume and checkpointer.has_checkpoint()
+    checkpointer.resume_or_load(weights, resume=resume)
+    start_iter = trainer.iter + 1 if resumed else 0  # a checkpoint names the last iteration that is in it
+    if start_iter >= max_iter:
+        logger.info("The run in %s has its %d iterations already: only its evaluation is done.", output_dir, max_iter)
+        if evaluate:
+            evaluate()
+        return
+    trainer.train(start_iter, max_iter)

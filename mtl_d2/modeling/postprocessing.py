@@ -1,0 +1,153 @@
+"""Panoptic merge of instances and a semantic map: Detectron2's rule and result, at a fraction of the time."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from detectron2.structures import Instances
+from torch import Tensor
+
+
+def combine_panoptic(
+    instances: Instances,
+    sem_seg_labels: Tensor,
+    *,
+    stuff_ids: Sequence[int] | None = None,
+    overlap_threshold: float = 0.5,
+    stuff_area_threshold: int = 4096,
+    score_threshold: float = 0.5,
+) -> tuple[Tensor, list[dict]]:
+    """Instances by falling score, each on the pixels that the earlier ones left; then stuff on what is left.
+
+    The output is that of Detectron2's `combine_semantic_and_instance_outputs`, with the stuff ids given. The
+    rule is that of "Panoptic Feature Pyramid Networks" (Kirillov et al. 2019), section 4.
+
+    Args:
+        instances: `pred_masks` (R, H, W) bool, `scores`, `pred_classes` and, where known, `pred_boxes` around
+            the masks, in pixels: they save time and change nothing.
+        sem_seg_labels: (H, W) long, semantic ids >= 0.
+        stuff_ids: the semantic ids that are stuff; None for Detectron2's rule: all but 0.
+        overlap_threshold: an instance of which more than this fraction is taken already is dropped.
+        stuff_area_threshold: stuff of fewer free pixels is dropped.
+        score_threshold: an instance of a lower score is dropped.
+
+    Returns:
+        A map (H, W) int32 of segment ids, 0 for none, and the segments: {"id", "isthing": True, "score",
+        "category_id" (contiguous thing id), "instance_id" (position in `instances`)}, then {"id", "isthing":
+        False, "category_id" (semantic id), "area" (pixels)}.
+    """
+    device = sem_seg_labels.device
+    order = torch.argsort(-instances.scores)
+    # One transfer for all three; float64 holds them exactly.
+    columns = torch.stack([x.double()[order] for x in (instances.scores, instances.pred_classes)] + [order])
+    scores, classes, positions = columns.tolist()
+    num_above = next((i for i, score in enumerate(scores) if score < score_threshold), len(scores))
+    order = order[:num_above].to(device)
+    masks = instances.pred_masks.to(device=device, dtype=torch.bool)
+    if device.type == "cpu":
+        boxes = instances.pred_boxes.tensor if instances.has("pred_boxes") else None
+        segment_ids, kept = _paint_in_boxes(masks, order, overlap_threshold, boxes)
+    else:
+        segment_ids, kept = _paint_without_sync(masks, order, overlap_threshold)
+    kept, free_areas = _read_back(kept, _count_labels(sem_seg_labels, segment_ids == 0))
+
+    segments_info: list[dict] = []
+    for rank in (rank for rank, is_kept in enumerate(kept) if is_kept):
+        segments_info.append(
+            {
+                "id": len(segments_info) + 1,
+                "isthing": True,
+                "score": scores[rank],
+                "category_id": int(classes[rank]),
+                "instance_id": int(positions[rank]),
+            }
+        )
+    stuff = set(free_areas) - {0} if stuff_ids is None else set(stuff_ids)
+    label_to_id = torch.zeros(max(free_areas, default=0) + 1, dtype=torch.int32)
+    for label, area in free_areas.items():
+        if label in stuff and area >= stuff_area_threshold:
+            label_to_id[label] = len(segments_info) + 1
+            segments_info.append(
+                {"id": len(segments_info) + 1, "isthing": False, "category_id": label, "area": area}
+            )
+    stuff_segments = label_to_id.to(device)[sem_seg_labels]
+    return torch.where(segment_ids == 0, stuff_segments, segment_ids), segments_info
+
+
+def _paint_in_boxes(
+    masks: Tensor, order: Tensor, overlap_threshold: float, boxes: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Paint the masks (R, H, W) in that order, on the CPU, each within its box (R, 4).
+
+    Returns:
+        (H, W) int32 map of 1, 2, ... in the order painted, 0 where free; and which of `order` are in it, bool.
+    """
+    height, width = masks.shape[1:]
+    segment_ids = np.zeros((height, width), np.int32)
+    kept = np.zeros(len(order), bool)
+    windows = _windows(boxes, len(masks), height, width)
+    mask_bytes = masks.numpy().view(np.uint8)
+    num_painted = 0
+    for rank, index in enumerate(order.tolist()):
+        area = cv2.countNonZero(mask_bytes[index]) if mask_bytes[index].size else 0
+        if area == 0:
+            continue
+        window = windows[index]
+        mask = mask_bytes[index][window]
+        # Nothing says that a mask stays within its box.
+        if np.count_nonzero(mask) != area:
+            window = (slice(None), slice(None))
+            mask = mask_bytes[index]
+        painted = segment_ids[window]
+        visible = mask.view(bool) & (painted == 0)
+        overlap = area - np.count_nonzero(visible)
+        if overlap / area > overlap_threshold:
+            continue
+        num_painted += 1
+        np.copyto(painted, num_painted, where=visible)
+        kept[rank] = True
+    return torch.from_numpy(segment_ids), torch.from_numpy(kept)
+
+
+def _windows(boxes: Tensor | None, count: int, height: int, width: int) -> list[tuple[slice, slice]]:
+    """Rows and columns of each box, with the pixel that a resampled mask may reach beyond it."""
+    if boxes is None:
+        return [(slice(None), slice(None))] * count
+    limits = boxes.new_tensor([width, height, width, height])
+    low, high = boxes[:, :2].floor() - 1, boxes[:, 2:].ceil() + 1
+    corners = torch.cat([low, high], 1).clamp(min=0).minimum(limits).long().tolist()
+    return [(slice(y0, y1), slice(x0, x1)) for x0, y0, x1, y1 in corners]
+
+
+def _paint_without_sync(masks: Tensor, order: Tensor, overlap_threshold: float) -> tuple[Tensor, Tensor]:
+    """`_paint_in_boxes` for a GPU: what is kept is known on the device alone until the end."""
+    segment_ids = torch.zeros(masks.shape[1:], dtype=torch.int32, device=masks.device)
+    kept = torch.zeros(len(order), dtype=torch.bool, device=masks.device)
+    num_painted = torch.zeros((), dtype=torch.int32, device=masks.device)
+    areas = masks.flatten(1).sum(1).double()[order]
+    for rank, mask in enumerate(masks[order]):
+        visible = mask & (segment_ids == 0)
+        overlap = areas[rank] - visible.sum()
+        # In float64, as Python divides; an empty mask gives NaN, which the first condition covers.
+        keep = (areas[rank] > 0) & ~(overlap / areas[rank] > overlap_threshold)
+        num_painted = num_painted + keep
+        segment_ids = torch.where(visible & keep, num_painted, segment_ids)
+        kept[rank] = keep
+    return segment_ids, kept
+
+
+def _count_labels(labels: Tensor, free: Tensor) -> Tensor:
+    """(L, 2) number of pixels of each label that are taken, and that are free, from one pass over the map."""
+    keys = (labels * 2 + free).flatten()
+    # np.bincount is several times faster than torch's on a CPU.
+    counts = torch.from_numpy(np.bincount(keys.numpy())) if keys.device.type == "cpu" else keys.bincount()
+    return torch.nn.functional.pad(counts, (0, len(counts) % 2)).view(-1, 2)
+
+
+def _read_back(kept: Tensor, counts: Tensor) -> tuple[list[bool], dict[int, int]]:
+    """Which instances are kept, and the free pixels of each label that occurs, by label; in one transfer."""
+    values = torch.cat([kept.long(), counts.flatten()]).tolist()
+    pairs = list(zip(values[len(kept) :: 2], values[len(kept) + 1 :: 2], strict=True))
+    free_areas = {label: free for label, (taken, free) in enumerate(pairs) if taken + free > 0}
+    return [value == 1 for value in values[: len(kept)]], free_areas

@@ -1,0 +1,181 @@
+"""The training step: resume, ranks, mixed precision, clipping, and what it says when something is wrong."""
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.solver import LRMultiplier
+from fvcore.common.param_scheduler import CosineParamScheduler
+
+from mtl_d2.engine.fit import fit
+from mtl_d2.engine.launch import create_ddp, launch, unwrap
+from mtl_d2.engine.optimizer import gradient_clipper
+from mtl_d2.engine.trainer import MultiTaskTrainer, seed_step
+
+from .toy import ToyNetwork, batches, toy_network
+
+OPTIMIZERS = {
+    "sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.01),
+    "adamw": lambda p: torch.optim.AdamW(p, lr=0.01),
+}
+
+
+def make_trainer(model: ToyNetwork, optimizer: str = "sgd", load=batches, **options) -> MultiTaskTrainer:
+    return MultiTaskTrainer(model, load, OPTIMIZERS[optimizer](model.parameters()), seed=5, **options)
+
+
+def run(trainer: MultiTaskTrainer, max_iter: int, output_dir: Path, schedule: int = 6, **options) -> None:
+    scheduler = LRMultiplier(trainer.optimizer, CosineParamScheduler(1, 0.1), max_iter=schedule)
+    fit(trainer, scheduler, max_iter=max_iter, output_dir=str(output_dir), **options)
+
+
+def assert_same_state(a: torch.nn.Module, b: torch.nn.Module) -> None:
+    for (name, x), y in zip(a.state_dict().items(), b.state_dict().values(), strict=True):
+        assert torch.equal(x, y), name
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_by_bit(tmp_path: Path, optimizer: str) -> None:
+    whole = make_trainer(toy_network(), optimizer)
+    run(whole, 6, tmp_path / "whole")
+
+    first = make_trainer(toy_network(), optimizer)
+    run(first, 3, tmp_path / "parts")
+    torch.manual_seed(77)  # the state that the process happens to be in must not matter
+    second = make_trainer(ToyNetwork(), optimizer)
+    run(second, 6, tmp_path / "parts", resume=True)
+
+    assert second.start_iter == 3
+    assert_same_state(whole.model, second.model)
+    assert not torch.equal(first.model.edge_head.weight, second.model.edge_head.weight)
+
+
+def test_resume_of_a_finished_run_only_evaluates(tmp_path: Path) -> None:
+    run(make_trainer(toy_network()), 2, tmp_path)
+    calls = []
+    run(make_trainer(toy_network()), 2, tmp_path, resume=True, evaluate=lambda: calls.append(1) or {})
+    assert calls == [1]
+
+
+def _train_on_this_rank(output_dir: str) -> None:
+    from detectron2.utils import comm
+
+    rank = comm.get_rank()
+    model = toy_network()
+    model.unused.requires_grad_(False)  # DDP wants a gradient for every parameter that may have one
+    trainer = make_trainer(create_ddp(model), load=lambda start: batches(start, rank))
+    run(trainer, 3, Path(output_dir))
+
+
+def test_two_processes_equal_one_that_averages_the_gradients_of_their_shards(tmp_path: Path) -> None:
+    launch(_train_on_this_rank, 2, dist_url="auto", args=(str(tmp_path),), device="cpu")
+    found = torch.load(tmp_path / "model_final.pth", weights_only=True)["model"]
+
+    model = toy_network()
+    optimizer = OPTIMIZERS["sgd"](model.parameters())
+    scheduler = LRMultiplier(optimizer, CosineParamScheduler(1, 0.1), max_iter=6)
+    shards = [batches(0, rank) for rank in (0, 1)]
+    for iteration in range(3):
+        optimizer.zero_grad()
+        for rank, shard in enumerate(shards):
+            seed_step(5, rank, iteration)
+            (sum(model(next(shard)).values()) / 2).backward()
+        optimizer.step()
+        scheduler.step()
+    for name, expected in model.state_dict().items():
+        torch.testing.assert_close(found[name], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_bf16_runs_on_a_cpu_and_changes_the_forward(tmp_path: Path) -> None:
+    half, full = make_trainer(toy_network(), amp_dtype="bfloat16"), make_trainer(toy_network())
+    run(half, 2, tmp_path / "half")
+    run(full, 2, tmp_path / "full")
+    weight, reference = half.model.edge_head.weight, full.model.edge_head.weight
+    assert weight.dtype == torch.float32
+    assert not torch.equal(weight, reference)
+    torch.testing.assert_close(weight, reference, rtol=0.05, atol=0.01)
+
+
+def test_fp16_without_a_gpu_is_refused() -> None:
+    with pytest.raises(ValueError, match="AMP_DTYPE float16 needs a GPU"):
+        make_trainer(toy_network(), amp_dtype="float16")
+
+
+@pytest.mark.parametrize("clip_type", ["value", "norm", "full_model"])
+def test_clipping_bounds_gradients_and_skips_parameters_without_one(tmp_path: Path, clip_type: str) -> None:
+    trainer = make_trainer(toy_network(), clip_gradients=gradient_clipper(clip_type, 1e-3))
+    run(trainer, 1, tmp_path)
+    grads = [p.grad for p in trainer.model.parameters() if p.grad is not None]
+    assert trainer.model.unused.weight.grad is None
+    bounded = {
+        "value": max(g.abs().max() for g in grads),
+        "norm": max(g.norm() for g in grads),
+        "full_model": torch.cat([g.flatten() for g in grads]).norm(),
+    }[clip_type]
+    assert 0.9e-3 < bounded < 1.001e-3
+
+
+def test_a_nan_names_iteration_task_and_term_and_spares_the_checkpoint(tmp_path: Path) -> None:
+    model = toy_network()
+    model.nan_at = 2
+    with pytest.raises(FloatingPointError, match=r"iteration=2 on rank 0: loss_edge \(task 'edge'\) = nan"):
+        run(make_trainer(model, log_period=4), 8, tmp_path, checkpoint_period=2)
+    assert sorted(p.name for p in tmp_path.glob("*.pth")) == ["model_0000001.pth"]
+
+
+def test_a_checkpoint_of_a_diverged_model_is_refused(tmp_path: Path) -> None:
+    model = toy_network()
+    model.nan_at = 2
+    with pytest.raises(FloatingPointError, match=r"infinite or NaN: model_0000003.pth is not written"):
+        run(make_trainer(model, log_period=20), 30, tmp_path, checkpoint_period=2)
+    assert (tmp_path / "last_checkpoint").read_text() == "model_0000001.pth"
+
+
+def test_skipped_images_are_warned_of_once_counted_and_kept_over_a_resume(tmp_path: Path, caplog) -> None:
+    def load(start: int):
+        for batch in batches(start):
+            batch[0]["skipped_files"] = ["broken.png"]
+            yield batch
+
+    with caplog.at_level(logging.WARNING):
+        first = make_trainer(toy_network(), load=load)
+        run(first, 3, tmp_path)
+    assert first.skipped_images == {"broken.png": 3}
+    assert sum("broken.png" in message for message in caplog.messages) == 1
+    second = make_trainer(toy_network(), load=load)
+    run(second, 5, tmp_path, resume=True)
+    assert second.skipped_images == {"broken.png": 5}
+
+
+def test_metrics_are_means_of_the_period(tmp_path: Path) -> None:
+    import json
+
+    trainer = make_trainer(toy_network(), log_period=2)
+    seen = []
+    forward = trainer.model.forward
+    trainer.model.forward = lambda batch: seen.append(forward(batch)) or seen[-1]
+    run(trainer, 4, tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.json").read_text().splitlines()]
+    written = [line["loss_edge"] for line in lines if "loss_edge" in line]
+    values = [float(losses["loss_edge"].detach()) for losses in seen]
+    assert written == pytest.approx([sum(values[:2]) / 2, sum(values[2:]) / 2])
+
+
+def test_a_loader_that_ends_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="the training loader ended at iteration 1"):
+        run(make_trainer(toy_network(), load=lambda start: [next(batches(start))]), 3, tmp_path)
+
+
+def test_the_best_weights_are_kept_and_remembered(tmp_path: Path) -> None:
+    figures = iter([0.5, 0.8, 0.3, 0.6, 0.7])
+    options = {"evaluate": lambda: {"segm": {"AP": next(figures)}}, "best_metric": "segm/AP", "eval_period": 1}
+    run(make_trainer(toy_network()), 3, tmp_path, **options)
+    best = torch.load(tmp_path / "model_best.pth", weights_only=True)
+    assert best["figure"] == {"metric": "segm/AP", "value": 0.8, "iteration": 1}
+    assert (tmp_path / "last_checkpoint").read_text() == "model_final.pth"
+    run(make_trainer(toy_network()), 5, tmp_path, resume=True, **options)
+    again = torch.load(tmp_path / "model_best.pth", weights_only=True)
+    assert again["figure"]["value"] == 0.8
+    assert "trainer" not in again
+    assert unwrap(toy_network()).state_dict().keys() == again["model"].keys()
