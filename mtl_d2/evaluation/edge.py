@@ -38,6 +38,9 @@ class EdgeEvaluator(DatasetEvaluator):
         thin: whether to thin each binary map; ``nms=False, thin=False`` scores crispness.
         thresholds: number of thresholds.
         workers: scoring processes of each rank; None shares the cores among the ranks, 0 scores in this process.
+
+    After ``evaluate`` on the first rank ``num_images`` is the number of images that were scored, and ``scores`` has
+    the precision and recall curves.
     """
 
     def __init__(
@@ -107,7 +110,7 @@ class EdgeEvaluator(DatasetEvaluator):
         if not counts:
             logger.warning("No image of %s that was evaluated has an edge label.", self._dataset_name)
         names = sorted(counts)
-        stacked = np.stack([counts[name] for name in names]) if names else np.zeros((0, self._thresholds, 4), np.int64)
+        stacked = np.array([counts[name] for name in names]).reshape(len(names), self._thresholds, 4)
         self.scores = edge_scores(stacked)
         if self._output_dir is not None:
             _save(self._output_dir, names, stacked, self.scores)
@@ -144,7 +147,7 @@ def score_record(record: Record, prob: np.ndarray, *, ignore_label: int, **optio
 def _edge_map(record: Record, output: dict) -> np.ndarray:
     name = record["file_name"]
     if "edge" not in output:
-        raise ValueError(f"The model's output for {name} has no 'edge': ask it for the edge task, or drop EdgeEvaluator.")
+        raise ValueError(f"The model's output for {name} has no 'edge': ask for the task, or drop EdgeEvaluator.")
     prob = output["edge"]
     if isinstance(prob, torch.Tensor):
         prob = prob.detach().float().cpu().numpy()

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from mtl_d2.structures import edge_nms
-from mtl_d2.structures import thin as thin_map
+from mtl_d2.structures.thinning import PixelThinner
 
 from .edge_matching import FREE, Matching, build_graph
 
@@ -38,7 +38,9 @@ def check_prob(prob: np.ndarray, shape: tuple[int, int], name: str = "the image"
         raise ValueError(f"The edge map of {name} must be of floats in [0, 1], found {prob.dtype}.")
     if prob.size and not (prob.min() >= 0 and prob.max() <= 1):
         found = "NaN" if np.isnan(prob).any() else f"{prob.min():g} to {prob.max():g}"
-        raise ValueError(f"The edge map of {name} must have values in [0, 1], found {found}: pass probabilities, not logits.")
+        raise ValueError(
+            f"The edge map of {name} must have values in [0, 1], found {found}: pass probabilities, not logits."
+        )
 
 
 def edge_counts(
@@ -85,7 +87,10 @@ def edge_counts(
     radius = max_dist * float(np.hypot(*prob.shape))
     levels, positions = _distinct_maps(edge_nms(prob) if nms else prob, thresholds, thin)
     true_pixels = [np.flatnonzero((gt != 0) if ignore is None else (gt != 0) & ~ignore) for gt in gts]
-    pixels = np.unique(np.concatenate([*positions, np.zeros(0, np.intp)]))
+    ever = np.zeros(prob.size, bool)
+    for position in positions:
+        ever[position] = True
+    pixels = np.flatnonzero(ever)
     excusable = np.zeros(pixels.size, bool)
     if ignore is not None and pixels.size:
         excusable = (ndimage.distance_transform_edt(~ignore) <= radius).reshape(-1)[pixels]
@@ -108,12 +113,14 @@ def _distinct_maps(prob: np.ndarray, thresholds: int, thin: bool) -> tuple[np.nd
     quantised = np.floor(prob * np.float32(255) + np.float32(0.5)).astype(np.uint8)
     # v / 255 >= k / (T + 1), in integers.
     cuts = -(-255 * np.arange(1, thresholds + 1) // (thresholds + 1))
-    at_least = np.bincount(quantised.reshape(-1), minlength=256)[::-1].cumsum()[::-1]
+    values = quantised.reshape(-1)
+    candidates = np.flatnonzero(values >= cuts[0])
+    candidates = candidates[np.argsort(255 - values[candidates], kind="stable")]
+    at_least = np.bincount(values, minlength=256)[::-1].cumsum()[::-1]
+    # The maps are nested: as many pixels are the same pixels.
     sizes, index = np.unique(at_least[cuts], return_inverse=True)
-    positions = []
-    for size in sizes[sizes > 0]:
-        binary = quantised >= cuts[np.argmax(at_least[cuts] == size)]
-        positions.append(np.flatnonzero(thin_map(binary) if thin else binary))
+    keep = PixelThinner(prob.shape) if thin else np.asarray
+    positions = [keep(candidates[:size]) for size in sizes[sizes > 0]]
     return index - np.count_nonzero(sizes == 0), positions
 
 
