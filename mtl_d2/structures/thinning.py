@@ -53,8 +53,8 @@ class PixelThinner:
     def _thin(self, positions: np.ndarray) -> None:
         before_last, last = self._remove(positions, 0), self._remove(positions, 1)
         subiteration = 0
-        # A pixel's fate in a subiteration depends on its neighbours alone, so it needs another look only if one
-        # of them went since that subiteration was last run, which is in the last two steps.
+        # A pixel's fate in a subiteration depends on its neighbours alone, so it needs another look only if
+        # one of them went since that subiteration was last run, which is in the last two steps.
         while before_last.size or last.size:
             changed = self._set_neighbours(np.concatenate([before_last, last]))
             before_last, last = last, self._remove(changed, subiteration)
@@ -74,7 +74,7 @@ class PixelThinner:
 
 
 def _deletable(rotation: int) -> np.ndarray:
-    """(256,) bool by neighbourhood code: may the pixel go? The second subiteration is the first, half turned."""
+    """(256,) bool by neighbourhood code: may the pixel go? The second subiteration is a half turn."""
     code = np.arange(256)
     x = [(code >> ((bit + rotation) % 8)) & 1 for bit in range(8)]
     crossings = sum((1 - x[i]) & (x[i + 1] | x[(i + 2) % 8]) for i in range(0, 8, 2))

@@ -33,14 +33,16 @@ def test_as_many_pairs_as_networkx_finds():
 
 
 def test_greedy_alone_would_lose_a_pair():
-    # Nearest first takes (2, 3), after which 5 is out of reach of 3 and 2 of 0: an augmenting path repairs it.
+    # Nearest first takes (2, 3), after which 5 is out of reach of 3 and 2 of 0: an augmenting path repairs
+    # it.
     pred, gt = line(2, 5), line(0, 3)
     matched_pred, matched_gt = match_pixels(pred, gt, 2)
     assert (matched_pred == pred).all() and (matched_gt == gt).all()
 
 
 def test_long_chain_is_shifted_as_a_whole():
-    # Each prediction sits on a true pixel, but only a shift by one lets the first prediction and the last pixel in.
+    # Each prediction sits on a true pixel, but only a shift by one lets the first prediction and the last
+    # pixel in.
     pred, gt = line(*range(0, 200), length=201), line(*range(1, 201), length=201)
     assert match_pixels(pred, gt, 1)[0].sum() == 200
 
