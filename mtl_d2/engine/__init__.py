@@ -1,0 +1,8 @@
+"""Training and evaluation: the trainer, its processes, checkpoints, hooks, and the runs that a config describes."""
+
+from .checkpoint import LoadReport, MultiTaskCheckpointer, load_weights
+from .launch import create_ddp
+from .optimizer import build_optimizer
+from .trainer import MultiTaskTrainer
+
+__all__ = ["LoadReport", "MultiTaskCheckpointer", "MultiTaskTrainer", "build_optimizer", "create_ddp", "load_weights"]
