@@ -13,17 +13,17 @@ from mtl_d2.engine.defaults import setup_cfg
 EXAMPLES = """
 Examples:
 
-  train on a CPU:               python tools/train_net.py --config-file configs/quick/shapes.yaml
-  train on 2 GPUs:              python tools/train_net.py --num-gpus 2 --config-file configs/coco/mtl_R_50_FPN_1x.yaml
-  the same under torchrun:      torchrun --nproc-per-node 2 tools/train_net.py --config-file configs/coco/mtl_R_50_FPN_1x.yaml
-  2 processes on a CPU:         python tools/train_net.py --num-gpus 2 --config-file FILE MODEL.DEVICE cpu
-  go on after an interruption:  python tools/train_net.py --resume --config-file FILE
-  evaluate weights:             python tools/train_net.py --eval-only --config-file FILE MODEL.WEIGHTS model_final.pth
-  change a key:                 python tools/train_net.py --config-file FILE SOLVER.BASE_LR 0.001 OUTPUT_DIR output/try
-  a LazyConfig:                 python tools/train_net.py --config-file configs/shapes/lazy_demo.py train.max_iter=100
+  on a CPU:        python tools/train_net.py --config-file configs/quick/shapes.yaml
+  on 2 GPUs:       python tools/train_net.py --num-gpus 2 --config-file configs/coco/mtl_R_50_FPN_1x.yaml
+  with torchrun:   torchrun --nproc-per-node 2 tools/train_net.py --config-file FILE
+  2 CPU processes: python tools/train_net.py --num-gpus 2 --config-file FILE MODEL.DEVICE cpu
+  go on:           python tools/train_net.py --resume --config-file FILE
+  evaluate:        python tools/train_net.py --eval-only --config-file FILE MODEL.WEIGHTS model_final.pth
+  change a key:    python tools/train_net.py --config-file FILE SOLVER.BASE_LR 0.001 OUTPUT_DIR output/try
+  a LazyConfig:    python tools/train_net.py --config-file configs/shapes/lazy_demo.py train.max_iter=100
 
-Checkpoints, config.yaml, log.txt, metrics.json, TensorBoard events and report.json (results, commit, seconds) are
-written to OUTPUT_DIR.
+OUTPUT_DIR gets checkpoints, config.yaml, log.txt, metrics.json, TensorBoard events, and report.json with the
+results, the commit and the seconds.
 """
 
 
@@ -36,7 +36,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def device_of(args: argparse.Namespace) -> str:
-    """Return the device that the config asks for; an error in the config shows here, before any process starts."""
+    """Return the device that the config asks for; an error in the config shows before any process starts."""
     if args.config_file.endswith(".py"):
         return lazy.load_config(args).train.device
     return setup_cfg(args.config_file, args.opts or ()).MODEL.DEVICE

@@ -36,7 +36,7 @@ class Evaluation:
 
 
 def evaluate(cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
-    """Return ``{group: {figure: value}}`` on cfg.DATASETS.TEST; under the dataset's name if there are several.
+    """Return ``{group: {figure: value}}`` on cfg.DATASETS.TEST; nested by dataset if there are several.
 
     Call it on every rank; the results are those of rank 0, {} elsewhere.
 
@@ -50,7 +50,9 @@ def evaluate_datasets(cfg: CfgNode, model: nn.Module) -> Evaluation:
     """See :func:`evaluate`; with the number of images and the time."""
     names = list(cfg.DATASETS.TEST)
     if not names:
-        raise ValueError("DATASETS.TEST is empty, so there is nothing to evaluate on: name a registered dataset.")
+        raise ValueError(
+            "DATASETS.TEST is empty, so there is nothing to evaluate on: name a registered dataset."
+        )
     model = unwrap(model)
     _share_buffers(model)
     start = time.perf_counter()
@@ -85,7 +87,7 @@ def build_evaluators(cfg: CfgNode, model: nn.Module, dataset_name: str) -> dict[
 
 
 def _share_buffers(model: nn.Module) -> None:
-    """Give all ranks the buffers of rank 0, those that a checkpoint holds: DDP does not keep batch norms equal."""
+    """Give all ranks the buffers of rank 0, which checkpoints hold: DDP does not keep batch norms equal."""
     if comm.get_world_size() > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, src=0)

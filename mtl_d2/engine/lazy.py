@@ -38,17 +38,19 @@ def load_config(args: argparse.Namespace) -> DictConfig:
     cfg = LazyConfig.apply_overrides(LazyConfig.load(args.config_file), opts)
     for key in ("model", "optimizer", "lr_multiplier", "dataloader", "train"):
         if key not in cfg:
-            raise ValueError(f"{args.config_file} has no {key!r}; see configs/shapes/lazy_demo.py for all the parts.")
+            raise ValueError(
+                f"{args.config_file} has no {key!r}; see configs/shapes/lazy_demo.py for all the parts."
+            )
     return cfg
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Train, or with ``--eval-only`` evaluate; call it in every process of the job.
 
-    The config has the attributes of Detectron2's ``tools/lazyconfig_train_net.py``: model, optimizer, lr_multiplier,
-    dataloader.{train, test, evaluator} and train.{output_dir, max_iter, device, init_checkpoint, seed, eval_period,
-    log_period, amp, ddp, checkpointer}; also train.clip_gradients (``clip_type``, ``clip_value``, ``norm_type``),
-    train.amp.dtype and train.best_metric.
+    The config has the attributes of Detectron2's ``tools/lazyconfig_train_net.py``: model, optimizer,
+    lr_multiplier, dataloader.{train, test, evaluator} and train.{output_dir, max_iter, device,
+    init_checkpoint, seed, eval_period, log_period, amp, ddp, checkpointer}; also train.clip_gradients
+    (``clip_type``, ``clip_value``, ``norm_type``), train.amp.dtype and train.best_metric.
     """
     cfg = load_config(args)
     check_device(cfg.train.device, "train.device=cpu")
@@ -57,7 +59,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     default_setup(cfg, args)
     model = instantiate(cfg.model).to(cfg.train.device)
     if args.eval_only:
-        MultiTaskCheckpointer(model, cfg.train.output_dir).resume_or_load(cfg.train.init_checkpoint, resume=args.resume)
+        MultiTaskCheckpointer(model, cfg.train.output_dir).resume_or_load(
+            cfg.train.init_checkpoint, resume=args.resume
+        )
         return evaluate(cfg, model)
     return train(cfg, model, resume=args.resume)
 
@@ -107,7 +111,9 @@ def build_train_loader(cfg: DictConfig, start_batch: int) -> Any:
     if "start_batch" in inspect.signature(target).parameters:
         loader.start_batch = start_batch
     elif start_batch:
-        logger.warning("dataloader.train takes no start_batch: the resumed run sees its data from the beginning again.")
+        logger.warning(
+            "dataloader.train takes no start_batch: the resumed run sees its data from the beginning again."
+        )
     return instantiate(loader)
 
 
@@ -120,7 +126,9 @@ def evaluate(cfg: DictConfig, model: nn.Module) -> dict[str, Any]:
     if "evaluator" not in cfg.dataloader:
         raise ValueError("the config has no dataloader.evaluator, so there is nothing to evaluate with.")
     start = time.perf_counter()
-    results = inference_on_dataset(unwrap(model), instantiate(cfg.dataloader.test), instantiate(cfg.dataloader.evaluator))
+    results = inference_on_dataset(
+        unwrap(model), instantiate(cfg.dataloader.test), instantiate(cfg.dataloader.evaluator)
+    )
     if comm.is_main_process():
         print_csv_format(results)
         logger.info("The evaluation took %.0f s", time.perf_counter() - start)

@@ -46,8 +46,8 @@ def train(
 ) -> dict[str, Any]:
     """Train what the config says; return the results of the final evaluation ({} without DATASETS.TEST).
 
-    The record of the run, OUTPUT_DIR/report.json, is written before every evaluation and completed after it, so that a
-    training whose evaluation fails has one too.
+    The record of the run, OUTPUT_DIR/report.json, is written before every evaluation and completed after it,
+    so that a training whose evaluation fails has one too.
 
     Args:
         cfg: of ``setup``, with SEED >= 0.
@@ -139,7 +139,7 @@ def write_report(
     overrides: Sequence[str] = (),
     name: str = "report.json",
 ) -> None:
-    """Write OUTPUT_DIR/``name``, on the main process; groups of several test sets become ``dataset/group``."""
+    """Write OUTPUT_DIR/``name``, on the main process; of several test sets with groups ``dataset/group``."""
     on_cuda = torch.device(cfg.MODEL.DEVICE).type == "cuda"
     peak = max(comm.all_gather(torch.cuda.max_memory_allocated() / 2**20 if on_cuda else 0.0))
     if not comm.is_main_process():

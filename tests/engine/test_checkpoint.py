@@ -1,4 +1,4 @@
-"""Reading weights: nothing is run, nothing is left out silently, and a backbone that does not load is an error."""
+"""Reading weights: nothing is run, nothing is left out silently, a backbone loads whole."""
 
 import os
 import pickle
@@ -59,7 +59,9 @@ def test_zoo_files_of_numpy_arrays_load_by_key(tmp_path: Path, protocol: int) ->
         assert torch.equal(value, target.state_dict()[key]), key
 
 
-@pytest.mark.parametrize(("name", "content"), [("a.pth", b"not a checkpoint"), ("a.pkl", b"\x80\x04junk"), ("b.pth", b"")])
+@pytest.mark.parametrize(
+    ("name", "content"), [("a.pth", b"not a checkpoint"), ("a.pkl", b"\x80\x04junk"), ("b.pth", b"")]
+)
 def test_a_foreign_file_is_named(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=rf"{name} is not a .*fetch or export it again"):
@@ -89,7 +91,9 @@ def test_a_backbone_that_does_not_load_is_an_error_with_an_example_key(tmp_path:
     weights = toy_network().state_dict()
     weights["trunk.weight"] = weights.pop("backbone.bottom_up.weight")
     torch.save({"model": weights}, tmp_path / "weights.pth")
-    with pytest.raises(ValueError, match=r"weights.pth does not fit the backbone: 1 of its 4 .*'backbone.bottom_up.weight'"):
+    with pytest.raises(
+        ValueError, match=r"weights.pth does not fit the backbone: 1 of its 4 .*'backbone.bottom_up.weight'"
+    ):
         load_weights(ToyNetwork(), str(tmp_path / "weights.pth"))
 
 

@@ -31,12 +31,18 @@ def test_one_process_is_this_one() -> None:
 def test_torchrun_is_recognised(monkeypatch) -> None:
     from mtl_d2.engine.launch import _free_port
 
-    variables = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _free_port()}
+    variables = {
+        "RANK": 0,
+        "WORLD_SIZE": 1,
+        "LOCAL_RANK": 0,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": _free_port(),
+    }
     for name, value in variables.items():
         monkeypatch.setenv(name, str(value))
     monkeypatch.setattr(comm, "_LOCAL_PROCESS_GROUP", None)
     # --num-gpus is torchrun's business then
-    assert launch(lambda: torch.distributed.get_backend(), 7, device="cpu") == "gloo"
+    assert launch(torch.distributed.get_backend, 7, device="cpu") == "gloo"
     assert not torch.distributed.is_initialized()
 
 
