@@ -13,7 +13,7 @@ from detectron2.solver import build_lr_scheduler
 from detectron2.utils import comm
 
 from ..data.build import build_multitask_train_loader
-from ..data.validate import preflight
+from ..data.preflight import preflight
 from .checkpoint import MultiTaskCheckpointer
 from .defaults import setup
 from .evaluate import Evaluation, evaluate_datasets
