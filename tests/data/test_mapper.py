@@ -17,6 +17,7 @@ from mtl_d2.data.masks import draw_masks, transform_masks
 from mtl_d2.data.seeded import seeded
 from mtl_d2.data.targets import transform_edges
 from mtl_d2.data.transforms import InvertTransform
+from mtl_d2.evaluation.edge_ground_truth import ground_truth_edges
 from mtl_d2.structures.edges import edges_from_ids, id_map
 from mtl_d2.testing import tiny_cfg, toy_dataset
 
@@ -80,6 +81,12 @@ def record(dataset):
     return found
 
 
+def _uncovered_void(sem_seg, masks):
+    if sem_seg is None:
+        return None
+    return (sem_seg == 255) & ~np.any(list(masks), axis=0)
+
+
 def mapper(**overrides):
     return MultiTaskDatasetMapper(tiny_cfg(**overrides), is_train=True)
 
@@ -136,7 +143,7 @@ def test_edges_are_those_of_the_transformed_labels(record, source, overrides):
     sem_seg = sample["sem_seg"].numpy() if source != "instance" else None
     masks = sample["instances"].gt_masks.tensor.numpy() if source != "semantic" else []
     ids = id_map(masks, sem_seg, size=tuple(sample["image"].shape[1:]))
-    expected = edges_from_ids(ids, None if sem_seg is None else sem_seg == 255)
+    expected = edges_from_ids(ids, _uncovered_void(sem_seg, masks))
     assert expected.max() > 0
     assert np.array_equal(sample["edge"].numpy(), expected)
 
@@ -161,7 +168,8 @@ def test_a_flip_moves_the_labels_of_all_tasks_alike(record, overrides, axis):
     masks = torch.stack([sample["instances"].gt_masks.tensor[:2] for sample in (flipped, plain)])
     assert torch.equal(masks[0], masks[1].flip(axis))
     ids = id_map(flipped["instances"].gt_masks.tensor.numpy(), flipped["sem_seg"].numpy())
-    assert np.array_equal(flipped["edge"].numpy(), edges_from_ids(ids, flipped["sem_seg"].numpy() == 255))
+    void = _uncovered_void(flipped["sem_seg"].numpy(), flipped["instances"].gt_masks.tensor.numpy())
+    assert np.array_equal(flipped["edge"].numpy(), edges_from_ids(ids, void))
 
 
 def test_inversion_changes_the_image_alone(record):
@@ -231,6 +239,20 @@ def test_crowds_are_no_instances_and_their_region_is_ignored_in_the_edges(record
     assert (sample["edge"][50:60, 40:50] == 255).sum() >= 90
     assert not (sample["edge"][62:, 42:] == 255).any()
     assert np.array_equal(sample["sem_seg"].numpy(), np.asarray(Image.open(record["sem_seg_file_name"])))
+
+
+@pytest.mark.parametrize("source", ["instance", "semantic", "union", "file"])
+def test_edges_without_augmentation_are_those_that_are_scored(record, source, tmp_path):
+    record["annotations"].append(annotation(ellipse(70, 54, 32, 24, 9, 9), iscrowd=1))
+    record["annotations"].append(annotation(ellipse(70, 54, 68, 50, 5, 5)))  # over void
+    if source == "file":
+        Image.fromarray(ellipse(70, 54, 32, 24, 9, 9)).save(tmp_path / "edge.png")
+        record["edge_file_name"] = str(tmp_path / "edge.png")
+    else:
+        record["edge_source"] = source
+    edge = mapper(**{"INPUT.RANDOM_FLIP": "none", "INPUT.MIN_SIZE_TRAIN": (54,)})(record)["edge"]
+    expected = ground_truth_edges(record)
+    assert np.array_equal(edge.numpy(), expected)
 
 
 @pytest.mark.parametrize("size", [(70, 54), (35, 27), (161, 117)], ids=["same", "half", "more than twice"])
