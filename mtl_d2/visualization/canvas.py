@@ -17,7 +17,7 @@ _GOLDEN_RATIO = 0.618034
 
 
 def drawing_scale(height: int, width: int) -> float:
-    """Factor from image to cell: a whole number for small images, whose pixels show, below 1 for large ones."""
+    """Factor from image to cell: a whole number for small images, below 1 for large ones."""
     scale = LONG_SIDE / max(height, width)
     return float(round(scale)) if scale >= 2 else scale
 
