@@ -67,7 +67,7 @@ def load_records(folder: Path) -> Records:
 
 
 def split_test_sets(records: Records) -> Records:
-    """A run that was scored on several test sets, whose groups are "dataset/group", as one record for each of them."""
+    """Runs scored on several test sets, with groups named "dataset/group", as one record per test set."""
     result: Records = {}
     for name, record in records.items():
         datasets = {group.rpartition("/")[0] for group in record.results} - {""}

@@ -59,12 +59,7 @@ class EdgeEvaluator(DatasetEvaluator):
         self._thresholds = thresholds
         ignore_label = MetadataCatalog.get(dataset_name).get("ignore_label", 255)
         self._score = partial(
-            score_record,
-            ignore_label=ignore_label,
-            max_dist=max_dist,
-            nms=nms,
-            thin=thin,
-            thresholds=thresholds,
+            score_record, ignore_label=ignore_label, max_dist=max_dist, nms=nms, thin=thin, thresholds=thresholds
         )
         self._records: dict[str, Record] | None = None
         self._pool: ProcessPoolExecutor | None = None
@@ -112,11 +107,7 @@ class EdgeEvaluator(DatasetEvaluator):
         if not counts:
             logger.warning("No image of %s that was evaluated has an edge label.", self._dataset_name)
         names = sorted(counts)
-        stacked = (
-            np.stack([counts[name] for name in names])
-            if names
-            else np.zeros((0, self._thresholds, 4), np.int64)
-        )
+        stacked = np.stack([counts[name] for name in names]) if names else np.zeros((0, self._thresholds, 4), np.int64)
         self.scores = edge_scores(stacked)
         if self._output_dir is not None:
             _save(self._output_dir, names, stacked, self.scores)
@@ -153,9 +144,7 @@ def score_record(record: Record, prob: np.ndarray, *, ignore_label: int, **optio
 def _edge_map(record: Record, output: dict) -> np.ndarray:
     name = record["file_name"]
     if "edge" not in output:
-        raise ValueError(
-            f"The model's output for {name} has no 'edge': ask it for the edge task, or drop EdgeEvaluator."
-        )
+        raise ValueError(f"The model's output for {name} has no 'edge': ask it for the edge task, or drop EdgeEvaluator.")
     prob = output["edge"]
     if isinstance(prob, torch.Tensor):
         prob = prob.detach().float().cpu().numpy()
@@ -184,10 +173,5 @@ def _save(output_dir: Path, names: list[str], counts: np.ndarray, scores: EdgeSc
     levels = np.arange(1, counts.shape[1] + 1) / (counts.shape[1] + 1)
     table = np.stack([levels, scores.precision, scores.recall], axis=1)
     np.savetxt(
-        output_dir / "edge_pr.csv",
-        table,
-        fmt="%.6f",
-        delimiter=",",
-        header="threshold,precision,recall",
-        comments="",
+        output_dir / "edge_pr.csv", table, fmt="%.6f", delimiter=",", header="threshold,precision,recall", comments=""
     )

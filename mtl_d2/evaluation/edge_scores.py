@@ -38,9 +38,7 @@ def check_prob(prob: np.ndarray, shape: tuple[int, int], name: str = "the image"
         raise ValueError(f"The edge map of {name} must be of floats in [0, 1], found {prob.dtype}.")
     if prob.size and not (prob.min() >= 0 and prob.max() <= 1):
         found = "NaN" if np.isnan(prob).any() else f"{prob.min():g} to {prob.max():g}"
-        raise ValueError(
-            f"The edge map of {name} must have values in [0, 1], found {found}: pass probabilities, not logits."
-        )
+        raise ValueError(f"The edge map of {name} must have values in [0, 1], found {found}: pass probabilities, not logits.")
 
 
 def edge_counts(
@@ -119,9 +117,7 @@ def _distinct_maps(prob: np.ndarray, thresholds: int, thin: bool) -> tuple[np.nd
     return index - np.count_nonzero(sizes == 0), positions
 
 
-def _count(
-    matchings: list[Matching], present: np.ndarray, excusable: np.ndarray
-) -> tuple[int, int, int, int]:
+def _count(matchings: list[Matching], present: np.ndarray, excusable: np.ndarray) -> tuple[int, int, int, int]:
     matched = np.zeros(present.size, bool)
     matched_true = 0
     for matching in matchings:
