@@ -147,7 +147,10 @@ def transform_edges(edge: np.ndarray, transforms: T.TransformList, size: tuple[i
     segments = []
     for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
         neighbour = order[ys + dy, xs + 1 + dx]
-        here = np.flatnonzero(neighbour >= 0)
+        joined = neighbour >= 0
+        if dy and dx:  # around a corner the line has two sides; its diagonal would fill the corner
+            joined &= (order[ys, xs + 1 + dx] < 0) & (order[ys + dy, xs + 1] < 0)
+        here = np.flatnonzero(joined)
         segments.append(np.stack([points[here], points[neighbour[here]]], axis=1))
     cv2.polylines(drawn, list(np.concatenate(segments)), isClosed=False, color=EDGE)
     return drawn

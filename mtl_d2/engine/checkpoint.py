@@ -30,8 +30,8 @@ class LoadReport:
     Attributes:
         path: the file or URL that was asked for.
         loaded: how many entries of the model's state came from the file.
-        reinitialised: (key, shape in the file, shape in the model): such as class-dependent layers; they kept their
-            initial values.
+        reinitialised: (key, shape in the file, shape in the model): such as class-dependent layers; they kept
+            their initial values.
         missing: keys of the model that the file lacks.
         unexpected: keys of the file that the model lacks.
     """
@@ -44,14 +44,17 @@ class LoadReport:
 
     def __str__(self) -> str:
         lines = [f"{self.path or 'no weights'}: {self.loaded} entries loaded"]
-        lines += [f"  re-initialised {key}: {found} in the file, {wanted} here" for key, found, wanted in self.reinitialised]
+        lines += [
+            f"  re-initialised {key}: {found} in the file, {wanted} here"
+            for key, found, wanted in self.reinitialised
+        ]
         lines += [f"  not in the file: {key}" for key in self.missing]
         lines += [f"  not in the model: {key}" for key in self.unexpected]
         return "\n".join(lines)
 
 
 class MultiTaskCheckpointer(DetectionCheckpointer):
-    """Detectron2's checkpointer, reading ``.pth`` and the zoo's ``.pkl`` without running code that they may carry.
+    """Detectron2's checkpointer, reading ``.pth`` and the zoo's ``.pkl`` without running code in them.
 
     Attributes:
         report: of the last :meth:`load`.
@@ -77,8 +80,8 @@ class MultiTaskCheckpointer(DetectionCheckpointer):
         if not all(on_ranks):
             ranks = [rank for rank, found in enumerate(on_ranks) if not found]
             raise FileNotFoundError(
-                f"{path} is not on the machine of rank {ranks}: expected a checkpoint that every process can read; "
-                "check MODEL.WEIGHTS (or OUTPUT_DIR, with --resume)."
+                f"{path} is not on the machine of rank {ranks}: expected a checkpoint that every process "
+                "can read; check MODEL.WEIGHTS (or OUTPUT_DIR, with --resume)."
             )
         self._asked_for = path
         extra = super().load(local, checkpointables)
@@ -97,8 +100,9 @@ class MultiTaskCheckpointer(DetectionCheckpointer):
         report = self.report
         if report.reinitialised or report.missing or report.unexpected:
             raise ValueError(
-                f"{report} -- so --resume cannot go on from {report.path}: use the config that it was trained with "
-                f"({os.path.join(self.save_dir, 'config.yaml')}), or another OUTPUT_DIR with MODEL.WEIGHTS {report.path}."
+                f"{report} -- so --resume cannot go on from {report.path}: use the config that it was "
+                f"trained with ({os.path.join(self.save_dir, 'config.yaml')}), or another OUTPUT_DIR with "
+                f"MODEL.WEIGHTS {report.path}."
             )
         for key, checkpointable in self.checkpointables.items():
             if key in extra:
@@ -106,10 +110,11 @@ class MultiTaskCheckpointer(DetectionCheckpointer):
         return extra
 
     def save(self, name: str, **kwargs: Any) -> None:
-        """Write ``<name>.pth`` and tag it as the last checkpoint; a killed process leaves the former file whole.
+        """Write ``<name>.pth``, whole or not at all, and tag it as the last checkpoint.
 
         Raises:
-            FloatingPointError: the weights are not finite, so that a diverged run keeps its last good checkpoint.
+            FloatingPointError: the weights are not finite, so that a diverged run keeps its last good
+                checkpoint.
         """
         if self.save_dir and self.save_to_disk:
             states = {key: obj.state_dict() for key, obj in self.checkpointables.items()}
@@ -122,7 +127,7 @@ class MultiTaskCheckpointer(DetectionCheckpointer):
             self._write(name, kwargs)
 
     def read_figure(self, name: str) -> dict[str, Any] | None:
-        """Return the ``figure`` that :meth:`save_weights` put into ``<name>.pth``, None where there is no such file."""
+        """Return the ``figure`` that :meth:`save_weights` put into ``<name>.pth``; None without that file."""
         path = os.path.join(self.save_dir, f"{name}.pth")
         return read_torch_file(path).get("figure") if os.path.isfile(path) else None
 
@@ -163,18 +168,22 @@ class MultiTaskCheckpointer(DetectionCheckpointer):
 
     def _check_backbone(self, lacking: set[str], *, bottom_up_only: bool) -> None:
         """A backbone that stays at random values is the error that costs most and shows least."""
-        keys = [key for key in self.model.state_dict() if _BACKBONE.search(key) and not key.endswith(_OPTIONAL_BUFFERS)]
+        keys = [
+            key
+            for key in self.model.state_dict()
+            if _BACKBONE.search(key) and not key.endswith(_OPTIONAL_BUFFERS)
+        ]
         if bottom_up_only:  # ImageNet weights know nothing of an FPN
             keys = [key for key in keys if ".bottom_up." in key] or keys
         absent = [key for key in keys if key in lacking]
         if absent:
             example = next((k for k in self.report.unexpected), "")
             raise ValueError(
-                f"{self.report.path} does not fit the backbone: {len(absent)} of its {len(keys)} entries were not "
-                f"loaded, such as {absent[0]!r}"
+                f"{self.report.path} does not fit the backbone: {len(absent)} of its {len(keys)} entries "
+                f"were not loaded, such as {absent[0]!r}"
                 + (f" (the file has keys such as {example!r})" if example else "")
-                + ". Set MODEL.WEIGHTS to weights of this architecture (see MODEL.RESNETS and MODEL.FPN), or to '' "
-                "to train from scratch."
+                + ". Set MODEL.WEIGHTS to weights of this architecture (see MODEL.RESNETS and MODEL.FPN), "
+                "or to '' to train from scratch."
             )
 
 
@@ -192,8 +201,8 @@ def _fetch(path: str) -> str:
         if "://" not in path:
             raise
         raise ConnectionError(
-            f"{path} could not be fetched ({error}): download it elsewhere and put it at {_cache_path(path)}, or set "
-            "MODEL.WEIGHTS to a local file."
+            f"{path} could not be fetched ({error}): download it elsewhere and put it at "
+            f"{_cache_path(path)}, or set MODEL.WEIGHTS to a local file."
         ) from error
 
 

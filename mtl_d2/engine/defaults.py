@@ -31,7 +31,9 @@ def setup_cfg(config_file: str = "", opts: Sequence[Any] = ()) -> CfgNode:
     if config_file:
         _merge_file(cfg, config_file)
     if len(opts) % 2:
-        raise ValueError(f"{list(opts)} at the end of the command is not a list of KEY VALUE pairs (no '=' in between).")
+        raise ValueError(
+            f"{list(opts)} at the end of the command is not a list of KEY VALUE pairs (no '=' in between)."
+        )
     for key, value in zip(opts[0::2], opts[1::2], strict=True):
         _check_keys(cfg, {key: value}, "the command line")
         try:
@@ -44,8 +46,9 @@ def setup_cfg(config_file: str = "", opts: Sequence[Any] = ()) -> CfgNode:
 def setup(args: argparse.Namespace) -> CfgNode:
     """Read the config, start the loggers and seed this process; call it in every process of the job.
 
-    A negative SEED is replaced by one that all ranks share (the earlier run's, with ``--resume``), and SOLVER and
-    DATALOADER are scaled if SOLVER.REFERENCE_WORLD_SIZE asks for it. The config is saved to OUTPUT_DIR/config.yaml.
+    A negative SEED is replaced by one that all ranks share (the earlier run's, with ``--resume``), and SOLVER
+    and DATALOADER are scaled if SOLVER.REFERENCE_WORLD_SIZE asks for it. The config is saved to
+    OUTPUT_DIR/config.yaml.
 
     Args:
         args: of ``detectron2.engine.default_argument_parser()``.
@@ -74,7 +77,10 @@ def draw_seed(resumed_dir: str = "") -> int:
 def check_supported(cfg: CfgNode) -> None:
     """Raise ValueError for what the config asks for and this machine or this engine cannot do."""
     check_device(cfg.MODEL.DEVICE, "MODEL.DEVICE cpu")
-    for key, enabled in (("TEST.AUG", cfg.TEST.AUG.ENABLED), ("TEST.PRECISE_BN", cfg.TEST.PRECISE_BN.ENABLED)):
+    for key, enabled in (
+        ("TEST.AUG", cfg.TEST.AUG.ENABLED),
+        ("TEST.PRECISE_BN", cfg.TEST.PRECISE_BN.ENABLED),
+    ):
         if enabled:
             raise ValueError(f"{key}.ENABLED is True, which mtl_d2 does not do: set it to False.")
 
@@ -82,7 +88,9 @@ def check_supported(cfg: CfgNode) -> None:
 def check_device(device: str, remedy: str) -> None:
     """Raise ValueError where ``device`` is a GPU and torch sees none."""
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"the config's device is {device!r}, but torch sees no GPU here: add {remedy} to the command.")
+        raise ValueError(
+            f"the config's device is {device!r}, but torch sees no GPU here: add {remedy} to the command."
+        )
 
 
 def _merge_file(cfg: CfgNode, path: str) -> None:
@@ -92,8 +100,8 @@ def _merge_file(cfg: CfgNode, path: str) -> None:
         loaded = CfgNode.load_yaml_with_base(path, allow_unsafe=False)
     except yaml.constructor.ConstructorError as error:
         raise ValueError(
-            f"{path} (or its _BASE_) holds a tag that builds Python objects, which is not loaded: {error.problem} in "
-            f"line {error.problem_mark.line + 1}; write plain yaml values."
+            f"{path} (or its _BASE_) holds a tag that builds Python objects, which is not loaded: "
+            f"{error.problem} in line {error.problem_mark.line + 1}; write plain yaml values."
         ) from error
     except yaml.YAMLError as error:
         raise ValueError(f"{path} (or its _BASE_) is not yaml: {error}") from error
@@ -121,8 +129,14 @@ def _check_keys(cfg: CfgNode, loaded: dict[str, Any], where: str) -> None:
         parent = key.rpartition(".")[0]
         if key in known or isinstance(known.get(parent), CfgNode) and known[parent].is_new_allowed():
             continue
-        near = difflib.get_close_matches(key, known, n=3) or [k for k in known if k.endswith("." + key.split(".")[-1])]
-        hint = f"did you mean {' or '.join(near)}?" if near else "see mtl_d2/config.py and Detectron2's config reference."
+        near = difflib.get_close_matches(key, known, n=3) or [
+            k for k in known if k.endswith("." + key.split(".")[-1])
+        ]
+        hint = (
+            f"did you mean {' or '.join(near)}?"
+            if near
+            else "see mtl_d2/config.py and Detectron2's config reference."
+        )
         raise ValueError(f"{where} sets {key}, which is not a config key: {hint}")
 
 

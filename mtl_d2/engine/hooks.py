@@ -19,8 +19,8 @@ _BEST = "model_best"
 class BestCheckpointer(HookBase):
     """Keep the weights with the best validation figure as ``model_best.pth``.
 
-    Register it after the hook that evaluates, on the main process. Other than Detectron2's, it remembers the best
-    figure when a run is resumed, and does not make ``--resume`` go back to the best weights.
+    Register it after the hook that evaluates, on the main process. Other than Detectron2's, it remembers the
+    best figure when a run is resumed, and does not make ``--resume`` go back to the best weights.
 
     Args:
         period: of the evaluation, in iterations; 0 for at the end only.
@@ -35,7 +35,8 @@ class BestCheckpointer(HookBase):
 
     def before_train(self) -> None:
         figure = self.checkpointer.read_figure(_BEST)
-        # Read from the file, not from the trainer's state: a checkpoint is older than the evaluation that follows it.
+        # Read from the file, not from the trainer's state: a checkpoint is older than the evaluation that
+        # follows it.
         if self.trainer.start_iter > 0 and figure and figure["metric"] == self.metric:
             self.best = (figure["value"], figure["iteration"])
 
@@ -51,10 +52,12 @@ class BestCheckpointer(HookBase):
     def _compare(self) -> None:
         scalars = self.trainer.storage.latest()
         if self.metric not in scalars:
-            known = sorted(name for name in scalars if "/" in name and not name.startswith(("task/", "balance/")))
+            known = sorted(
+                name for name in scalars if "/" in name and not name.startswith(("task/", "balance/"))
+            )
             logger.error(
-                "SOLVER.MTL.BEST_METRIC is %r, which the evaluation did not give (it gave %s): model_best.pth is not "
-                "written.",
+                "SOLVER.MTL.BEST_METRIC is %r, which the evaluation did not give (it gave %s): "
+                "model_best.pth is not written.",
                 self.metric,
                 known,
             )
@@ -71,7 +74,9 @@ class ProgressBar(HookBase):
     """A bar with the loss and the remaining time, for a person at a terminal."""
 
     def before_train(self) -> None:
-        self.bar = tqdm(total=self.trainer.max_iter, initial=self.trainer.start_iter, unit="step", dynamic_ncols=True)
+        self.bar = tqdm(
+            total=self.trainer.max_iter, initial=self.trainer.start_iter, unit="step", dynamic_ncols=True
+        )
 
     def after_step(self) -> None:
         loss = self.trainer.storage.latest().get("total_loss")
@@ -84,19 +89,23 @@ class ProgressBar(HookBase):
 
 
 def build_writers(output_dir: str, max_iter: int, *, printer: bool = True) -> list[EventWriter]:
-    """Detectron2's writers: lines in the log (if ``printer``), metrics.json and TensorBoard, in ``output_dir``.
+    """Detectron2's writers: lines in the log (if ``printer``), and two files in ``output_dir``.
 
-    The printer shows every scalar with "loss" in its name and no other; the two files hold all of them.
+    The printer shows the scalars with "loss" in their names; metrics.json and TensorBoard's events hold all.
     """
-    # The losses that the trainer writes are means of a period: the printer's own median over 20 of them would lag.
+    # The losses that the trainer writes are means of a period: the printer's own median over 20 of them would
+    # lag.
     lines = [CommonMetricPrinter(max_iter, window_size=1)] if printer else []
     return [*lines, JSONWriter(f"{output_dir}/metrics.json"), TensorboardXWriter(output_dir)]
 
 
 def build_progress_hooks(output_dir: str, max_iter: int, period: int) -> list[HookBase]:
-    """What reports on a run, on the main process: a bar on a terminal, lines in a log elsewhere, and the files."""
+    """What reports on a run, on the main process: a bar on a terminal, else lines in a log, and the files."""
     if not comm.is_main_process():
         return []
     terminal = sys.stderr.isatty()
     bar = [ProgressBar()] if terminal else []
-    return [*bar, hooks.PeriodicWriter(build_writers(output_dir, max_iter, printer=not terminal), period=period)]
+    return [
+        *bar,
+        hooks.PeriodicWriter(build_writers(output_dir, max_iter, printer=not terminal), period=period),
+    ]

@@ -17,7 +17,7 @@ DEFAULT_TIMEOUT = timedelta(minutes=60)  # an evaluation on rank 0 keeps the oth
 _TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
-def launch(
+def launch(  # noqa: PLR0917 - the signature of Detectron2's
     main: Callable[..., Any],
     num_processes_per_machine: int = 1,
     num_machines: int = 1,
@@ -30,8 +30,8 @@ def launch(
 ) -> Any:
     """Call ``main(*args)`` in every process of the job; the return value is that of a job of one process.
 
-    Under torchrun (RANK, WORLD_SIZE, LOCAL_RANK in the environment) the processes exist already: this one joins
-    their group and calls ``main`` once. Detectron2's ``comm`` works inside ``main`` in every case.
+    Under torchrun (RANK, WORLD_SIZE, LOCAL_RANK in the environment) the processes exist already: this one
+    joins their group and calls ``main`` once. Detectron2's ``comm`` works inside ``main`` in every case.
 
     Args:
         num_processes_per_machine: one per GPU, or as many as wanted on a CPU.
@@ -52,12 +52,23 @@ def launch(
         return main(*args)
     if dist_url == "auto":
         if num_machines > 1:
-            raise ValueError("--dist-url auto works on one machine; give all machines one URL such as tcp://HOST:PORT.")
+            raise ValueError(
+                "--dist-url auto works on one machine; give all machines one URL such as tcp://HOST:PORT."
+            )
         dist_url = f"tcp://127.0.0.1:{_free_port()}"
     mp.spawn(
         _worker,
         nprocs=num_processes_per_machine,
-        args=(main, world_size, num_processes_per_machine, machine_rank, dist_url, tuple(args), device, timeout),
+        args=(
+            main,
+            world_size,
+            num_processes_per_machine,
+            machine_rank,
+            dist_url,
+            tuple(args),
+            device,
+            timeout,
+        ),
     )
     return None
 
@@ -65,7 +76,8 @@ def launch(
 def create_ddp(model: nn.Module, **kwargs: Any) -> nn.Module:
     """Wrap ``model`` in DistributedDataParallel, on a CPU too; a job of one process gets the model back.
 
-    Every loss of ours is attached to its head's parameters in every step, so unused parameters are not searched for.
+    Every loss of ours is attached to its head's parameters in every step, so unused parameters are not
+    searched for.
     """
     if comm.get_world_size() == 1:
         return model
@@ -83,13 +95,14 @@ def unwrap(model: nn.Module) -> nn.Module:
 def _check_counts(num_processes: int, num_machines: int, machine_rank: int, device: str) -> None:
     if num_processes < 1 or num_machines < 1 or not 0 <= machine_rank < num_machines:
         raise ValueError(
-            f"found {num_processes} processes a machine, {num_machines} machines and machine rank {machine_rank}: "
-            "expected at least one process and machine, and a rank from 0 to machines - 1."
+            f"found {num_processes} processes a machine, {num_machines} machines and machine rank "
+            f"{machine_rank}: expected at least one process and machine, and a rank from 0 to machines - 1."
         )
     if device == "cuda" and num_processes > max(torch.cuda.device_count(), 1):
         raise ValueError(
-            f"--num-gpus {num_processes}, but this machine shows {torch.cuda.device_count()} GPUs: ask for fewer, or "
-            "add MODEL.DEVICE cpu (train.device=cpu for a LazyConfig) to run the processes on the CPU."
+            f"--num-gpus {num_processes}, but this machine shows {torch.cuda.device_count()} GPUs: ask "
+            "for fewer, or add MODEL.DEVICE cpu (train.device=cpu for a LazyConfig) to run the processes "
+            "on the CPU."
         )
 
 
@@ -99,7 +112,7 @@ def _free_port() -> int:
         return sock.getsockname()[1]
 
 
-def _worker(
+def _worker(  # noqa: PLR0917 - spawn passes positions
     local_rank: int,
     main: Callable[..., Any],
     world_size: int,
@@ -113,12 +126,22 @@ def _worker(
     if device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes_per_machine))
     rank = machine_rank * processes_per_machine + local_rank
-    _init_group(device, local_rank, processes_per_machine, timeout, init_method=dist_url, world_size=world_size, rank=rank)
+    _init_group(
+        device,
+        local_rank,
+        processes_per_machine,
+        timeout,
+        init_method=dist_url,
+        world_size=world_size,
+        rank=rank,
+    )
     main(*args)
     dist.destroy_process_group()
 
 
-def _run_under_torchrun(main: Callable[..., Any], args: Sequence[Any], device: str, timeout: timedelta) -> Any:
+def _run_under_torchrun(
+    main: Callable[..., Any], args: Sequence[Any], device: str, timeout: timedelta
+) -> Any:
     local_size = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]))
     _init_group(device, int(os.environ["LOCAL_RANK"]), local_size, timeout, init_method="env://")
     result = main(*args)
@@ -135,7 +158,7 @@ def _init_group(device: str, local_rank: int, local_size: int, timeout: timedelt
 
 
 def _create_local_group(local_size: int) -> None:
-    """Tell Detectron2's ``comm`` which ranks are on this machine: main has a function for it, 0.6 a variable."""
+    """Tell Detectron2's ``comm`` which ranks are on this machine; main has a function for it, 0.6 none."""
     if hasattr(comm, "create_local_process_group"):
         comm.create_local_process_group(local_size)
         return

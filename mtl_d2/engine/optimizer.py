@@ -16,8 +16,9 @@ _BALANCER = "balancer."
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     """Build cfg.SOLVER.MTL.OPTIMIZER ("SGD" or "ADAMW") with Detectron2's parameter groups.
 
-    The learned state of a balancer (parameters under ``balancer.``) gets no weight decay: decay would pull the log
-    variances towards equal weights. Clipping is not part of the optimizer, see :func:`build_gradient_clipper`.
+    The learned state of a balancer (parameters under ``balancer.``) gets no weight decay: decay would pull
+    the log variances towards equal weights. Clipping is not part of the optimizer, see
+    :func:`build_gradient_clipper`.
 
     Args:
         model: not yet wrapped for DDP.
@@ -52,8 +53,9 @@ def _move_to_own_group(groups: list[dict], parameters: list[nn.Parameter], **opt
 def build_gradient_clipper(cfg: CfgNode) -> GradientClipper | None:
     """Return the clipping of cfg.SOLVER.CLIP_GRADIENTS, or None where it is off.
 
-    CLIP_TYPE "value" bounds every element and "norm" the norm of every parameter, as in Detectron2; "full_model" bounds
-    the norm of all gradients together (which couples the tasks). Parameters without a gradient are left out.
+    CLIP_TYPE "value" bounds every element and "norm" the norm of every parameter, as in Detectron2;
+    "full_model" bounds the norm of all gradients together (which couples the tasks). Parameters without a
+    gradient are left out.
     """
     options = cfg.SOLVER.CLIP_GRADIENTS
     if not options.ENABLED:
@@ -81,7 +83,9 @@ def gradient_clipper(clip_type: str, clip_value: float, norm_type: float = 2.0) 
         "full_model": clip_norm_of_the_model,
     }
     if clip_type not in clippers:
-        raise ValueError(f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE is {clip_type!r}; expected one of {sorted(clippers)}.")
+        raise ValueError(
+            f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE is {clip_type!r}; expected one of {sorted(clippers)}."
+        )
     return clippers[clip_type]
 
 

@@ -23,9 +23,10 @@ _AMP_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 class MultiTaskTrainer(TrainerBase):
     """Trains a model that maps a list of dicts to a flat dict of losses whose sum is minimised.
 
-    The random state of a step is a function of (seed, rank, iteration), so that a resumed run equals an uninterrupted
-    one bit by bit. Losses stay on their device and are read, checked and written every ``log_period`` iterations: one
-    host sync a period instead of one a loss and step. All ranks see all losses there, and stop together.
+    The random state of a step is a function of (seed, rank, iteration), so that a resumed run equals an
+    uninterrupted one bit by bit. Losses stay on their device and are read, checked and written every
+    ``log_period`` iterations: one host sync a period instead of one a loss and step. All ranks see all losses
+    there, and stop together.
 
     Attributes:
         skipped_images: how often each unreadable image was replaced by another one; complete on rank 0.
@@ -46,7 +47,8 @@ class MultiTaskTrainer(TrainerBase):
         """
         Args:
             model: in training mode, wrapped by ``create_ddp`` already.
-            build_loader: called with the number of batches that were consumed, gives the (endless) loader from there.
+            build_loader: called with the number of batches that were consumed, gives the (endless) loader
+                from there.
             amp_dtype: "bfloat16", "float16" (CUDA only), or None for float32.
             log_period: iterations between two readings of the losses.
         """
@@ -74,11 +76,15 @@ class MultiTaskTrainer(TrainerBase):
 
     def run_step(self) -> None:
         if not self.model.training:
-            raise RuntimeError("the model was left in eval mode: call model.train() after an evaluation in a hook.")
+            raise RuntimeError(
+                "the model was left in eval mode: call model.train() after an evaluation in a hook."
+            )
         start = time.perf_counter()
         batch = next(self._batches, None)
         if batch is None:
-            raise RuntimeError(f"the training loader ended at iteration {self.iter}; it must repeat its dataset.")
+            raise RuntimeError(
+                f"the training loader ended at iteration {self.iter}; it must repeat its dataset."
+            )
         data_time = time.perf_counter() - start
         self._count_skipped(batch)
 
@@ -126,7 +132,7 @@ class MultiTaskTrainer(TrainerBase):
             self._newly_skipped[name] += 1
 
     def write_metrics(self) -> None:
-        """Write the means, over ranks and the steps since the last call, of all losses. Every rank must call it.
+        """Write the means, over ranks and the steps since the last call, of all losses; every rank calls it.
 
         Raises:
             FloatingPointError: on every rank, naming the first loss that was infinite or NaN on any of them.
@@ -141,7 +147,9 @@ class MultiTaskTrainer(TrainerBase):
         if not comm.is_main_process() or not steps:
             return
         names = dict.fromkeys(name for _, losses, _ in steps for name in losses)
-        means = {name: float(np.mean([losses[name] for _, losses, _ in steps if name in losses])) for name in names}
+        means = {
+            name: float(np.mean([losses[name] for _, losses, _ in steps if name in losses])) for name in names
+        }
         # The mean of a period needs no further smoothing; writers take a median of what has the hint.
         self.storage.put_scalars(smoothing_hint=False, total_loss=sum(means.values()), **means)
         # The slowest rank is what the others wait for.
@@ -152,9 +160,13 @@ class MultiTaskTrainer(TrainerBase):
         """Bring all unread losses to the host in one copy."""
         if not self._pending:
             return []
-        values = torch.stack([loss.float() for _, losses, _ in self._pending for loss in losses.values()]).tolist()
+        values = torch.stack(
+            [loss.float() for _, losses, _ in self._pending for loss in losses.values()]
+        ).tolist()
         numbers = iter(values)
-        return [(it, {name: next(numbers) for name in losses}, seconds) for it, losses, seconds in self._pending]
+        return [
+            (it, {name: next(numbers) for name in losses}, seconds) for it, losses, seconds in self._pending
+        ]
 
     def _raise_if_not_finite(self, ranks: list[list[tuple[int, dict[str, float], float]]]) -> None:
         steps = ((it, rank, losses) for rank, steps in enumerate(ranks) for it, losses, _ in steps)
@@ -163,8 +175,9 @@ class MultiTaskTrainer(TrainerBase):
             if bad:
                 blame = ", ".join(f"{name} (task {self._task_of(name)!r}) = {losses[name]}" for name in bad)
                 raise FloatingPointError(
-                    f"Loss became infinite or NaN at iteration={iteration} on rank {rank}: {blame}; all losses: "
-                    f"{losses}. Lower SOLVER.BASE_LR, warm up for longer, or clip gradients; then --resume."
+                    f"Loss became infinite or NaN at iteration={iteration} on rank {rank}: {blame}; all "
+                    f"losses: {losses}. Lower SOLVER.BASE_LR, warm up for longer, or clip gradients; then "
+                    "--resume."
                 )
 
     def _task_of(self, loss_name: str) -> str:
@@ -191,7 +204,8 @@ class MultiTaskTrainer(TrainerBase):
             self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
         if state_dict.get("seed", self.seed) != self.seed:
             logger.warning(
-                "SEED is %d, but the checkpoint's run had SEED %d: images may repeat before an epoch is over.",
+                "SEED is %d, but the checkpoint's run had SEED %d: images may repeat before an epoch is "
+                "over.",
                 self.seed,
                 state_dict["seed"],
             )

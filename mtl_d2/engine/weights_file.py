@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 _CONVERT = (
-    "If you trust its origin, convert it once: torch.save({'model': the state_dict, tensors only}, 'weights.pth'), "
-    "and give that file."
+    "If you trust its origin, convert it once: torch.save({'model': the state_dict, tensors only}, "
+    "'weights.pth'), and give that file."
 )
 # Under whichever module name a release of numpy pickles them (numpy.core until 1.26, numpy._core since).
 _RECONSTRUCT_ARRAY = np.empty(0).__reduce__()[0]
@@ -32,7 +32,7 @@ class UnsafeFileError(ValueError):
 
 
 def read_pickled_arrays(path: str) -> dict[str, Any]:
-    """Read a ``.pkl`` of Detectron2's model zoo: dicts, lists, strings, numbers and numpy arrays, nothing else.
+    """Read a ``.pkl`` of Detectron2's model zoo: plain containers and numpy arrays, nothing else.
 
     Raises:
         UnsafeFileError: the file names any other class or function.
@@ -44,7 +44,9 @@ def read_pickled_arrays(path: str) -> dict[str, Any]:
         except UnsafeFileError:
             raise
         except Exception as error:  # a truncated or foreign file fails in many ways
-            raise ValueError(f"{path} is not a readable .pkl of weights ({error}): fetch or export it again.") from error
+            raise ValueError(
+                f"{path} is not a readable .pkl of weights ({error}): fetch or export it again."
+            ) from error
     return _expect_dict(data, path)
 
 
@@ -60,11 +62,17 @@ def read_torch_file(path: str) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         found = re.search(r"(?:GLOBAL|global:?) ([\w.]+)", str(error))
         if found is None and not zipfile.is_zipfile(path):
-            raise ValueError(f"{path} is not a checkpoint that torch.save wrote: fetch or export it again.") from error
+            raise ValueError(
+                f"{path} is not a checkpoint that torch.save wrote: fetch or export it again."
+            ) from error
         what = found.group(1) if found else "an object that is neither a tensor nor a plain container"
-        raise UnsafeFileError(f"{path} holds {what} beside its tensors, and loading it could run code. {_CONVERT}") from error
+        raise UnsafeFileError(
+            f"{path} holds {what} beside its tensors, and loading it could run code. {_CONVERT}"
+        ) from error
     except (RuntimeError, EOFError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is not a checkpoint that torch.save wrote ({error}): fetch or export it again.") from error
+        raise ValueError(
+            f"{path} is not a checkpoint that torch.save wrote ({error}): fetch or export it again."
+        ) from error
     return _expect_dict(data, path)
 
 
@@ -78,7 +86,8 @@ class _ArrayUnpickler(pickle.Unpickler):
             return _encode_latin1
         if (module, name) not in _HARMLESS:
             raise UnsafeFileError(
-                f"{self.path} holds {module}.{name} beside its numpy arrays, and loading it could run code. {_CONVERT}"
+                f"{self.path} holds {module}.{name} beside its numpy arrays, and loading it could run "
+                f"code. {_CONVERT}"
             )
         return _HARMLESS[module, name]
 
@@ -92,5 +101,7 @@ def _encode_latin1(text: str, encoding: str = "latin1") -> bytes:
 
 def _expect_dict(data: Any, path: str) -> dict[str, Any]:
     if not isinstance(data, dict):
-        raise ValueError(f"{path} holds a {type(data).__name__}; expected a dict of weights, or one with a 'model'.")
+        raise ValueError(
+            f"{path} holds a {type(data).__name__}; expected a dict of weights, or one with a 'model'."
+        )
     return data

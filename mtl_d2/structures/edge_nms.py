@@ -1,7 +1,8 @@
-"""Soft edge maps before they are scored: non-maximum suppression, and the Sobel map that a trained head must beat.
+"""Soft edge maps before they are scored: non-maximum suppression, and the Sobel map that a head must beat.
 
-The suppression is that of Dollar and Zitnick, "Fast edge detection using structured forests", PAMI 2015, as used by the
-BSDS benchmark. scipy rather than OpenCV, whose thread pool does not survive the fork of a scoring process.
+The suppression is that of Dollar and Zitnick, "Fast edge detection using structured forests", PAMI 2015, as
+used for the BSDS benchmark. scipy rather than OpenCV, whose thread pool does not survive the fork of a
+scoring process.
 """
 
 import numpy as np
@@ -13,10 +14,10 @@ _HALF_LEVEL = 1 / 510  # half a step of an 8-bit map
 def edge_nms(prob: np.ndarray, *, radius: int = 1, fade: int = 5, tolerance: float = 1.01) -> np.ndarray:
     """Keep a soft edge map where it is a maximum across the edge.
 
-    The map is smoothed with a triangle filter of radius 1. The direction across the edge comes from the second
-    derivatives of the smoothed map, smoothed again with radius 4. A pixel goes where ``tolerance`` times its
-    value is below an interpolated value within ``radius`` pixels on either side. Values fade to zero towards the border.
-    Values that an 8-bit map could not hold (below 1/510) become zero.
+    The map is smoothed with a triangle filter of radius 1. The direction across the edge comes from the
+    second derivatives of the smoothed map, smoothed again with radius 4. A pixel goes where ``tolerance``
+    times its value is below an interpolated value within ``radius`` pixels on either side. Values fade to
+    zero towards the border. Values that an 8-bit map could not hold (below 1/510) become zero.
 
     Args:
         prob: (H, W) in [0, 1].
@@ -59,7 +60,10 @@ def _normal_angle(smooth: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> 
     xx = _derivative(by_x, 1)[rows, columns]
     xy = _derivative(by_y, 1)[rows, columns]
     yy = _derivative(by_y, 0)[rows, columns]
-    return np.mod(np.arctan(yy * np.sign(-xy) / (xx + np.float32(1e-5))), np.float32(np.pi))
+    # The original's sign(-xy) is 0 on an exactly horizontal edge, which turns its normal by 90 degrees:
+    # take 1.
+    sign = np.where(xy > 0, np.float32(-1), np.float32(1))
+    return np.mod(np.arctan(yy * sign / (xx + np.float32(1e-5))), np.float32(np.pi))
 
 
 def _derivative(image: np.ndarray, axis: int) -> np.ndarray:

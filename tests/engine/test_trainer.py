@@ -169,7 +169,11 @@ def test_a_loader_that_ends_is_an_error(tmp_path: Path) -> None:
 
 def test_the_best_weights_are_kept_and_remembered(tmp_path: Path) -> None:
     figures = iter([0.5, 0.8, 0.3, 0.6, 0.7])
-    options = {"evaluate": lambda: {"segm": {"AP": next(figures)}}, "best_metric": "segm/AP", "eval_period": 1}
+    options = {
+        "evaluate": lambda: {"segm": {"AP": next(figures)}},
+        "best_metric": "segm/AP",
+        "eval_period": 1,
+    }
     run(make_trainer(toy_network()), 3, tmp_path, **options)
     best = torch.load(tmp_path / "model_best.pth", weights_only=True)
     assert best["figure"] == {"metric": "segm/AP", "value": 0.8, "iteration": 1}

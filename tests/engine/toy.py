@@ -1,4 +1,4 @@
-"""A stand-in network with the traits that the engine must respect: random sampling, an idle head, a balancer."""
+"""A stand-in network with what the engine must respect: random sampling, an idle layer, a balancer."""
 
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -8,7 +8,7 @@ from torch import nn
 
 
 class ToyNetwork(nn.Module):
-    """Maps samples to the losses of two tasks; "edge" is unlabelled in some batches, and the forward draws numbers."""
+    """Maps samples to the losses of two tasks; the forward draws numbers, and a NaN at step ``nan_at``."""
 
     def __init__(self, num_classes: int = 3, nan_at: int = -1) -> None:
         super().__init__()
@@ -32,14 +32,19 @@ class ToyNetwork(nn.Module):
         edge = self.edge_head(x).square().mean() * float("nan" if self.steps == self.nan_at else 1)
         self.steps += 1
         s = self.balancer["log_variance"]
-        return {"loss_sem_seg": sem_seg * torch.exp(-s[0]) + s[0], "loss_edge": edge * torch.exp(-s[1]) + s[1]}
+        return {
+            "loss_sem_seg": sem_seg * torch.exp(-s[0]) + s[0],
+            "loss_edge": edge * torch.exp(-s[1]) + s[1],
+        }
 
 
 def batches(start: int = 0, rank: int = 0, size: int = 2) -> Iterator[list[dict]]:
     """Endless batches; each is a function of its number and the rank."""
     while True:
         generator = torch.Generator().manual_seed(1000 * rank + start)
-        yield [{"image": torch.randn(4, generator=generator), "file_name": f"{start}_{i}"} for i in range(size)]
+        yield [
+            {"image": torch.randn(4, generator=generator), "file_name": f"{start}_{i}"} for i in range(size)
+        ]
         start += 1
 
 

@@ -1,0 +1,93 @@
+"""Score a network on the test sets of a config."""
+
+import logging
+import os
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch.distributed as dist
+from detectron2.config import CfgNode
+from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators, inference_on_dataset, print_csv_format
+from detectron2.utils import comm
+from torch import nn
+
+from ..data.build import build_multitask_test_loader
+from ..evaluation import PanopticEvaluator
+from .launch import unwrap
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Evaluation:
+    """What :func:`evaluate_datasets` found; complete on rank 0.
+
+    Attributes:
+        results: ``{group: {figure: value}}``; with several test sets ``{dataset: {group: {figure: value}}}``.
+        images: ``{task: number of images that were scored}``, nested likewise.
+        seconds: of wall time.
+    """
+
+    results: dict[str, Any] = field(default_factory=OrderedDict)
+    images: dict[str, Any] = field(default_factory=OrderedDict)
+    seconds: float = 0.0
+
+
+def evaluate(cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
+    """Return ``{group: {figure: value}}`` on cfg.DATASETS.TEST; nested by dataset if there are several.
+
+    Call it on every rank; the results are those of rank 0, {} elsewhere.
+
+    Raises:
+        ValueError: cfg.DATASETS.TEST is empty.
+    """
+    return evaluate_datasets(cfg, model).results
+
+
+def evaluate_datasets(cfg: CfgNode, model: nn.Module) -> Evaluation:
+    """See :func:`evaluate`; with the number of images and the time."""
+    names = list(cfg.DATASETS.TEST)
+    if not names:
+        raise ValueError(
+            "DATASETS.TEST is empty, so there is nothing to evaluate on: name a registered dataset."
+        )
+    model = unwrap(model)
+    _share_buffers(model)
+    start = time.perf_counter()
+    evaluation = Evaluation()
+    for name in names:
+        evaluators = build_evaluators(cfg, model, name)
+        loader = build_multitask_test_loader(cfg, name)
+        results = inference_on_dataset(model, loader, DatasetEvaluators(list(evaluators.values())))
+        if not comm.is_main_process():
+            continue
+        logger.info("Results on %s:", name)
+        print_csv_format(results)
+        evaluation.results[name] = results
+        evaluation.images[name] = {task: evaluator.num_images for task, evaluator in evaluators.items()}
+    if len(names) == 1 and comm.is_main_process():
+        evaluation.results, evaluation.images = evaluation.results[names[0]], evaluation.images[names[0]]
+    evaluation.seconds = time.perf_counter() - start
+    return evaluation
+
+
+def build_evaluators(cfg: CfgNode, model: nn.Module, dataset_name: str) -> dict[str, DatasetEvaluator]:
+    """Return an evaluator for each task of the model, and one for panoptic maps if it makes them."""
+    output_dir = os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
+    if comm.is_main_process():
+        os.makedirs(output_dir, exist_ok=True)
+    evaluators = {
+        task: branch.build_evaluator(cfg, dataset_name, output_dir) for task, branch in model.branches.items()
+    }
+    if getattr(model, "panoptic", None) is not None:
+        evaluators["panoptic_seg"] = PanopticEvaluator(dataset_name, output_dir=output_dir)
+    return evaluators
+
+
+def _share_buffers(model: nn.Module) -> None:
+    """Give all ranks the buffers of rank 0, which checkpoints hold: DDP does not keep batch norms equal."""
+    if comm.get_world_size() > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, src=0)

@@ -1,0 +1,135 @@
+"""A run from a LazyConfig (a Python config file), with the same trainer as a run from yaml."""
+
+import argparse
+import inspect
+import logging
+import time
+from typing import Any
+
+from detectron2.config import LazyConfig, instantiate
+from detectron2.engine import default_setup
+from detectron2.evaluation import inference_on_dataset, print_csv_format
+from detectron2.utils import comm
+from detectron2.utils.registry import locate
+from omegaconf import DictConfig
+from torch import nn
+
+from .checkpoint import MultiTaskCheckpointer
+from .defaults import check_device, draw_seed
+from .fit import fit
+from .launch import create_ddp, unwrap
+from .optimizer import gradient_clipper
+from .trainer import MultiTaskTrainer
+
+logger = logging.getLogger(__name__)
+
+
+def load_config(args: argparse.Namespace) -> DictConfig:
+    """Return the config of ``args.config_file`` with the ``key=value`` overrides of ``args.opts``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: an override that is not ``key=value``, or a missing part.
+    """
+    opts = list(args.opts or ())
+    wrong = [word for word in opts if "=" not in word]
+    if wrong:
+        raise ValueError(f"{wrong[0]!r} after {args.config_file}: a LazyConfig takes overrides as key=value.")
+    cfg = LazyConfig.apply_overrides(LazyConfig.load(args.config_file), opts)
+    for key in ("model", "optimizer", "lr_multiplier", "dataloader", "train"):
+        if key not in cfg:
+            raise ValueError(
+                f"{args.config_file} has no {key!r}; see configs/shapes/lazy_demo.py for all the parts."
+            )
+    return cfg
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Train, or with ``--eval-only`` evaluate; call it in every process of the job.
+
+    The config has the attributes of Detectron2's ``tools/lazyconfig_train_net.py``: model, optimizer,
+    lr_multiplier, dataloader.{train, test, evaluator} and train.{output_dir, max_iter, device,
+    init_checkpoint, seed, eval_period, log_period, amp, ddp, checkpointer}; also train.clip_gradients
+    (``clip_type``, ``clip_value``, ``norm_type``), train.amp.dtype and train.best_metric.
+    """
+    cfg = load_config(args)
+    check_device(cfg.train.device, "train.device=cpu")
+    if cfg.train.get("seed", -1) < 0:
+        cfg.train.seed = draw_seed(cfg.train.output_dir if args.resume else "")
+    default_setup(cfg, args)
+    model = instantiate(cfg.model).to(cfg.train.device)
+    if args.eval_only:
+        MultiTaskCheckpointer(model, cfg.train.output_dir).resume_or_load(
+            cfg.train.init_checkpoint, resume=args.resume
+        )
+        return evaluate(cfg, model)
+    return train(cfg, model, resume=args.resume)
+
+
+def train(cfg: DictConfig, model: nn.Module, resume: bool = False) -> dict[str, Any]:
+    """Train ``model`` with the other parts of the config; return the results of the final evaluation."""
+    options = cfg.train
+    cfg.optimizer.params.model = model
+    optimizer = instantiate(cfg.optimizer)
+    clip = options.get("clip_gradients")
+    amp = options.get("amp", {"enabled": False})
+    trainer = MultiTaskTrainer(
+        create_ddp(model, **options.get("ddp", {})),
+        lambda start: build_train_loader(cfg, start),
+        optimizer,
+        seed=options.seed,
+        amp_dtype=amp.get("dtype", "bfloat16") if amp.get("enabled") else None,
+        clip_gradients=gradient_clipper(**clip) if clip else None,
+        log_period=options.get("log_period", 20),
+    )
+    results: dict[str, Any] = {}
+
+    def evaluate_and_keep() -> dict[str, Any]:
+        results.clear()
+        results.update(evaluate(cfg, model))
+        return results
+
+    fit(
+        trainer,
+        instantiate(cfg.lr_multiplier),
+        max_iter=options.max_iter,
+        output_dir=options.output_dir,
+        weights=options.init_checkpoint,
+        resume=resume,
+        evaluate=evaluate_and_keep if "evaluator" in cfg.dataloader else None,
+        eval_period=options.get("eval_period", 0),
+        checkpoint_period=options.get("checkpointer", {}).get("period", 0),
+        best_metric=options.get("best_metric", ""),
+    )
+    return results
+
+
+def build_train_loader(cfg: DictConfig, start_batch: int) -> Any:
+    """Instantiate cfg.dataloader.train, from a batch on if it can do that."""
+    loader = cfg.dataloader.train
+    target = locate(loader._target_) if isinstance(loader._target_, str) else loader._target_
+    if "start_batch" in inspect.signature(target).parameters:
+        loader.start_batch = start_batch
+    elif start_batch:
+        logger.warning(
+            "dataloader.train takes no start_batch: the resumed run sees its data from the beginning again."
+        )
+    return instantiate(loader)
+
+
+def evaluate(cfg: DictConfig, model: nn.Module) -> dict[str, Any]:
+    """Return ``{group: {figure: value}}`` of cfg.dataloader.evaluator on cfg.dataloader.test.
+
+    Raises:
+        ValueError: the config has no evaluator.
+    """
+    if "evaluator" not in cfg.dataloader:
+        raise ValueError("the config has no dataloader.evaluator, so there is nothing to evaluate with.")
+    start = time.perf_counter()
+    results = inference_on_dataset(
+        unwrap(model), instantiate(cfg.dataloader.test), instantiate(cfg.dataloader.evaluator)
+    )
+    if comm.is_main_process():
+        print_csv_format(results)
+        logger.info("The evaluation took %.0f s", time.perf_counter() - start)
+    return results

@@ -1,0 +1,62 @@
+"""Processes: errors reach the parent, and counts that cannot be are refused."""
+
+import pytest
+import torch
+from detectron2.utils import comm
+from torch.multiprocessing.spawn import ProcessRaisedException
+
+from mtl_d2.engine.defaults import draw_seed
+from mtl_d2.engine.launch import launch
+
+
+def _fail_on_rank_1() -> None:
+    seeds = comm.all_gather(draw_seed())
+    assert len(set(seeds)) == 1
+    assert (comm.get_local_size(), comm.get_local_rank()) == (2, comm.get_rank())
+    if comm.get_rank() == 1:
+        raise KeyError("the reason")
+    comm.synchronize()
+
+
+@pytest.mark.slow
+def test_ranks_share_a_seed_and_the_traceback_of_a_failed_one_reaches_the_parent() -> None:
+    with pytest.raises(ProcessRaisedException, match=r"(?s)_fail_on_rank_1.*KeyError: 'the reason'"):
+        launch(_fail_on_rank_1, 2, device="cpu")
+
+
+def test_one_process_is_this_one() -> None:
+    assert launch(lambda x: x + 1, 1, args=(1,), device="cpu") == 2
+
+
+def test_torchrun_is_recognised(monkeypatch) -> None:
+    from mtl_d2.engine.launch import _free_port
+
+    variables = {
+        "RANK": 0,
+        "WORLD_SIZE": 1,
+        "LOCAL_RANK": 0,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": _free_port(),
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(comm, "_LOCAL_PROCESS_GROUP", None)
+    # --num-gpus is torchrun's business then
+    assert launch(torch.distributed.get_backend, 7, device="cpu") == "gloo"
+    assert not torch.distributed.is_initialized()
+
+
+@pytest.mark.parametrize("counts", [(0, 1, 0), (1, 2, 2), (1, 0, 0)])
+def test_impossible_counts_are_refused(counts: tuple[int, int, int]) -> None:
+    with pytest.raises(ValueError, match="expected at least one process"):
+        launch(print, *counts, device="cpu")
+
+
+def test_auto_url_is_for_one_machine() -> None:
+    with pytest.raises(ValueError, match="--dist-url auto works on one machine"):
+        launch(print, 1, 2, 0, device="cpu")
+
+
+def test_more_processes_than_gpus_are_refused() -> None:
+    with pytest.raises(ValueError, match="MODEL.DEVICE cpu"):
+        launch(print, torch.cuda.device_count() + 2, device="cuda")
