@@ -21,12 +21,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--results-dir", type=Path, default=ROOT / "results", help="folder of the records kept"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results-dir", type=Path, default=ROOT / "results", help="folder of the records kept")
     parser.add_argument("--output", type=Path, default=ROOT / "RESULTS.md", help="the page")
     action = parser.add_mutually_exclusive_group()
     action.add_argument(

@@ -134,9 +134,7 @@ def _render_family(family: str, records: Records) -> str:
     ]
     rows = []
     for name, record in records.items():
-        rows.append(
-            [name, Path(record.config).name, *(f.text([record]) for f in figures), *_run_cells(record)]
-        )
+        rows.append([name, Path(record.config).name, *(f.text([record]) for f in figures), *_run_cells(record)])
     for names in seed_groups(records):
         members = [records[name] for name in names]
         title = f"**mean of {len(names)}**: {', '.join(names)}"
@@ -169,8 +167,8 @@ def _render_loss_table(records: Records) -> str:
     """Box loss down, class loss across, one table per figure: mean ± sd over the seeds."""
     cells: dict[tuple[str, str], list[RunRecord]] = {}
     for name, record in records.items():
-        match = _LOSS_TABLE_NAME.fullmatch(name)
-        cells.setdefault((match["box"], match["cls"]), []).append(record)
+        if match := _LOSS_TABLE_NAME.fullmatch(name):
+            cells.setdefault((match["box"], match["cls"]), []).append(record)
     box_losses = sorted({box for box, _ in cells})
     cls_losses = sorted({cls for _, cls in cells})
     parts = ["## Box loss by class loss\n"]

@@ -82,9 +82,7 @@ class PanopticEvaluator(DatasetEvaluator):
         if not isthing and category_id in self._stuff_ids:
             return len(self._thing_classes) + self._stuff_ids.index(category_id)
         kind = "thing" if isthing else "stuff"
-        known = (
-            f"0 to {len(self._thing_classes) - 1}" if isthing else f"one of the stuff_ids {self._stuff_ids}"
-        )
+        known = f"0 to {len(self._thing_classes) - 1}" if isthing else f"one of the stuff_ids {self._stuff_ids}"
         raise ValueError(
             f"{file_name}: a panoptic segment has {kind} category {category_id}, expected {known}; the "
             "metadata of the dataset and the model that predicts must name the same classes."
@@ -123,8 +121,7 @@ class PanopticEvaluator(DatasetEvaluator):
                 f"width) = {(height, width)}; correct the file or the record."
             )
         segments = [
-            Segment(self._class_index(False, semantic_id, record["file_name"]))
-            for semantic_id in self._stuff_ids
+            Segment(self._class_index(False, semantic_id, record["file_name"])) for semantic_id in self._stuff_ids
         ]
         stuff = np.zeros(len(self._semantic_classes) + 1, dtype=np.int64)  # things and void stay 0
         stuff[self._stuff_ids] = np.arange(1, len(segments) + 1)

@@ -22,8 +22,9 @@ def drawing_scale(height: int, width: int) -> float:
     return float(round(scale)) if scale >= 2 else scale
 
 
-def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
-    """(width, height) of the cell, as cv2 wants them."""
+def scaled_size(image: np.ndarray, scale: float) -> tuple[int, int]:
+    """(width, height) of the cell for an image or a map, as cv2 wants them."""
+    height, width = image.shape[:2]
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 

@@ -26,9 +26,7 @@ def dataset(register, save_label):
         }
         for i in range(3)
     ]
-    name = register(
-        records, thing_classes=["disk"], stuff_classes=["ground", "disk"], stuff_ids=[0], ignore_label=255
-    )
+    name = register(records, thing_classes=["disk"], stuff_classes=["ground", "disk"], stuff_ids=[0], ignore_label=255)
     return name, records
 
 

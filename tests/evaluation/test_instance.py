@@ -19,9 +19,7 @@ def _instances(masks, scores, classes=None, with_masks=True):
     instances = Instances(SIZE)
     instances.pred_boxes = BitMasks(masks).get_bounding_boxes()
     instances.scores = torch.as_tensor(scores, dtype=torch.float32)
-    instances.pred_classes = torch.as_tensor(
-        classes if classes is not None else [0] * len(masks), dtype=torch.long
-    )
+    instances.pred_classes = torch.as_tensor(classes if classes is not None else [0] * len(masks), dtype=torch.long)
     if with_masks:
         instances.pred_masks = masks
     return instances
@@ -80,9 +78,7 @@ def test_faster_coco_eval_and_pycocotools_agree(register, max_dets):
     assert 0 < reference["segm"]["AP"] < 100
     for task in ("bbox", "segm"):
         assert fast[task].keys() == reference[task].keys()
-        np.testing.assert_allclose(
-            list(fast[task].values()), list(reference[task].values()), atol=1e-9, rtol=0
-        )
+        np.testing.assert_allclose(list(fast[task].values()), list(reference[task].values()), atol=1e-9, rtol=0)
 
 
 def test_equals_detectron2s_evaluator_at_100_detections(register, tmp_path):

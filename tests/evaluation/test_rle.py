@@ -30,9 +30,7 @@ def test_to_rle_reads_polygons_uncompressed_and_compressed():
     compressed = to_rle(polygon, 8, 9)
     mask = mask_util.decode(compressed).astype(bool)
     assert mask.sum() == 12
-    counts = np.diff(
-        np.flatnonzero(np.diff(mask.T.ravel(), prepend=False, append=False)), prepend=0, append=72
-    )
+    counts = np.diff(np.flatnonzero(np.diff(mask.T.ravel(), prepend=False, append=False)), prepend=0, append=72)
     uncompressed = to_rle({"counts": counts.tolist(), "size": [8, 9]}, 8, 9)
     assert (mask_util.decode(uncompressed) == mask).all()
     assert to_rle(compressed, 8, 9) is compressed
