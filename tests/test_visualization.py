@@ -17,9 +17,7 @@ DISK = (slice(4, 20), slice(6, 22))
 
 @pytest.fixture
 def metadata():
-    return Metadata().set(
-        thing_classes=["disk", "star"], stuff_classes=["grass", "disk", "sky"], stuff_ids=[0, 2]
-    )
+    return Metadata().set(thing_classes=["disk", "star"], stuff_classes=["grass", "disk", "sky"], stuff_ids=[0, 2])
 
 
 @pytest.fixture

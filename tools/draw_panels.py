@@ -25,17 +25,11 @@ from mtl_d2.visualization import draw_overview, draw_panel, read_labels
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", required=True, metavar="FILE")
-    parser.add_argument(
-        "--weights", metavar="FILE", help="a checkpoint; without it, the config's MODEL.WEIGHTS"
-    )
+    parser.add_argument("--weights", metavar="FILE", help="a checkpoint; without it, the config's MODEL.WEIGHTS")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the pictures go")
-    parser.add_argument(
-        "--num-images", type=int, default=8, help="the first so many of the dataset (default: 8)"
-    )
+    parser.add_argument("--num-images", type=int, default=8, help="the first so many of the dataset (default: 8)")
     parser.add_argument("--dataset", metavar="NAME", help="a registered dataset")
     parser.add_argument("--score-threshold", type=float, default=0.5, help="of the instances that are drawn")
     parser.add_argument("--no-labels", action="store_true", help="leave out the row of labels")
@@ -85,9 +79,7 @@ def main() -> None:
         path = Path(record["file_name"])
         image = detection_utils.read_image(str(path), format="RGB")
         labels = None if args.no_labels else read_labels(record, metadata.get("ignore_label", 255))
-        panel = draw_panel(
-            image, output, metadata, labels=labels, score_threshold=args.score_threshold, name=path.name
-        )
+        panel = draw_panel(image, output, metadata, labels=labels, score_threshold=args.score_threshold, name=path.name)
         Image.fromarray(panel).save(args.output / f"{path.stem}.png")
         panels.append(panel)
     Image.fromarray(draw_overview(panels)).save(args.output / "overview.png")

@@ -17,13 +17,14 @@ _GOLDEN_RATIO = 0.618034
 
 
 def drawing_scale(height: int, width: int) -> float:
-    """Factor from image to cell: a whole number for small images, whose pixels show, below 1 for large ones."""
+    """Factor from image to cell: a whole number for small images, below 1 for large ones."""
     scale = LONG_SIDE / max(height, width)
     return float(round(scale)) if scale >= 2 else scale
 
 
-def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
-    """(width, height) of the cell, as cv2 wants them."""
+def scaled_size(image: np.ndarray, scale: float) -> tuple[int, int]:
+    """(width, height) of the cell for an image or a map, as cv2 wants them."""
+    height, width = image.shape[:2]
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 

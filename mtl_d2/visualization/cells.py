@@ -28,7 +28,7 @@ VOID_COLOR = (60, 60, 60)
 def resize_image(image: np.ndarray, scale: float) -> np.ndarray:
     """The image at the size of the cell."""
     interpolation = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
-    return cv2.resize(image, scaled_size(*image.shape[:2], scale), interpolation=interpolation)
+    return cv2.resize(image, scaled_size(image, scale), interpolation=interpolation)
 
 
 def draw_instances(
@@ -74,7 +74,10 @@ def _label(text: str, color: Color) -> np.ndarray:
 
 def class_color(index: int, colors: Sequence[Color] | None) -> Color:
     """The dataset's colour of a class where it has one, else one of the palette."""
-    return tuple(colors[index]) if colors else palette_color(index)
+    if not colors:
+        return palette_color(index)
+    red, green, blue = colors[index]
+    return int(red), int(green), int(blue)
 
 
 def draw_sem_seg(
@@ -97,7 +100,7 @@ def draw_sem_seg(
 
 def _over_grey(image: np.ndarray, colored: np.ndarray, scale: float) -> np.ndarray:
     """Flat colours, sharp at their borders, with the image's light and shade in them."""
-    size = scaled_size(*image.shape[:2], scale)
+    size = scaled_size(image, scale)
     grey = cv2.cvtColor(cv2.cvtColor(resize_image(image, scale), cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     return cv2.addWeighted(cv2.resize(colored, size, interpolation=cv2.INTER_NEAREST), 0.7, grey, 0.3, 0)
 
@@ -110,7 +113,7 @@ def draw_edge(probability: np.ndarray, scale: float, *, ignored: np.ndarray | No
         ignored: (H, W), bool.
     """
     ink = np.clip(probability, 0, 1).astype(np.float32)
-    size = scaled_size(*ink.shape, scale)
+    size = scaled_size(ink, scale)
     if scale < 1:
         # The mean would fade a thin line away: take the strongest of the pixels that become one.
         ink = cv2.dilate(ink, np.ones((math.ceil(1 / scale),) * 2, np.uint8))
@@ -146,9 +149,7 @@ def draw_panoptic(
         else:
             table[segment["id"]] = class_color(segment["category_id"], stuff_colors)
     canvas = _over_grey(image, table[ids], scale)
-    large = cv2.resize(
-        ids.astype(np.int32).astype(np.float32), (canvas.shape[1], canvas.shape[0]), interpolation=0
-    )
+    large = cv2.resize(ids.astype(np.int32).astype(np.float32), (canvas.shape[1], canvas.shape[0]), interpolation=0)
     borders = np.zeros(large.shape, dtype=bool)
     borders[:, 1:] |= large[:, 1:] != large[:, :-1]
     borders[1:] |= large[1:] != large[:-1]
@@ -156,8 +157,8 @@ def draw_panoptic(
     if len(segments) <= 2 * MAX_LABELS:  # small segments get no name
         for segment in segments:
             names = thing_names if segment["isthing"] else stuff_names
-            color = tuple(int(c) for c in table[segment["id"]])
-            _name_segment(canvas, large == segment["id"], names[segment["category_id"]], color)
+            red, green, blue = table[segment["id"]].tolist()
+            _name_segment(canvas, large == segment["id"], names[segment["category_id"]], (red, green, blue))
     return canvas
 
 

@@ -56,8 +56,6 @@ def _derive_edge(record: dict[str, Any], labels: Labels, ignore_label: int) -> n
         ignore &= ~masks.any(axis=0)
         crowds = [dict(a) for a in record["annotations"] if a.get("iscrowd", 0) and "segmentation" in a]
         if crowds:
-            crowd_masks = detection_utils.annotations_to_instances(
-                crowds, size, mask_format="bitmask"
-            ).gt_masks
+            crowd_masks = detection_utils.annotations_to_instances(crowds, size, mask_format="bitmask").gt_masks
             ignore |= crowd_masks.tensor.numpy().any(axis=0) & ~masks.any(axis=0)
     return edges_from_ids(id_map(masks, sem_seg, size=size), ignore)

@@ -58,7 +58,7 @@ def draw_panel(
         rows = [[first, *(predicted.get(c) for c in columns)], [legend, *(truth.get(c) for c in columns)]]
     else:
         rows = [[first, *(predicted.get(c) for c in columns), *([legend] if legend else [])]]
-    width, height = scaled_size(*image.shape[:2], scale)
+    width, height = scaled_size(image, scale)
     return np.concatenate([_draw_row(row, height, width) for row in rows], axis=0)
 
 
@@ -139,11 +139,9 @@ def _legend_cell(
     classes = sorted(c for c in present if c < len(metadata.get("stuff_classes", ())))
     if not classes:
         return None
-    width, height = scaled_size(*image.shape[:2], scale)
+    width, height = scaled_size(image, scale)
     colors = [class_color(c, metadata.get("stuff_colors", None)) for c in classes]
-    return "Semantic classes", draw_legend(
-        (height, width), [metadata.stuff_classes[c] for c in classes], colors
-    )
+    return "Semantic classes", draw_legend((height, width), [metadata.stuff_classes[c] for c in classes], colors)
 
 
 def _draw_row(cells: Sequence[Cell], height: int, width: int) -> np.ndarray:
@@ -165,13 +163,7 @@ def _draw_row(cells: Sequence[Cell], height: int, width: int) -> np.ndarray:
 def draw_overview(panels: Sequence[np.ndarray], width: int = 1800) -> np.ndarray:
     """Panels below each other at one scale, the widest as wide as ``width`` (pixels); RGB, uint8."""
     scale = min(1.0, width / max(panel.shape[1] for panel in panels))
-    small = [
-        cv2.resize(panel, scaled_size(*panel.shape[:2], scale), interpolation=cv2.INTER_AREA)
-        for panel in panels
-    ]
+    small = [cv2.resize(panel, scaled_size(panel, scale), interpolation=cv2.INTER_AREA) for panel in panels]
     widest = max(panel.shape[1] for panel in small)
-    padded = [
-        np.pad(panel, ((0, GAP), (0, widest - panel.shape[1]), (0, 0)), constant_values=255)
-        for panel in small
-    ]
+    padded = [np.pad(panel, ((0, GAP), (0, widest - panel.shape[1]), (0, 0)), constant_values=255) for panel in small]
     return np.concatenate(padded, axis=0)
