@@ -131,9 +131,9 @@ def test_perfect_edges_score_one_on_labelled_images_alone(dataset, tmp_path, wor
         assert results["edge"]["ODS"] == pytest.approx(1) and results["edge"]["OIS"] == pytest.approx(1)
         assert set(results["edge"]) == {"ODS", "OIS", "AP", "ODS_threshold"}
         assert evaluator.num_images == 2
-    saved = np.load(tmp_path / "out" / "edge_counts.npz")
+    saved = np.load(tmp_path / "edge_counts.npz")
     assert saved["file_names"].tolist() == ["a.png", "b.png"] and saved["counts"].shape == (2, 99, 4)
-    curve = np.loadtxt(tmp_path / "out" / "edge_pr.csv", delimiter=",", skiprows=1)
+    curve = np.loadtxt(tmp_path / "edge_pr.csv", delimiter=",", skiprows=1)
     assert curve[:, 0] == pytest.approx(np.arange(1, 100) / 100) and (curve[:, 1:] == 1).all()
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mtl_d2.structures import edge_nms
+from mtl_d2.structures import edge_nms, sobel_edges
 from mtl_d2.structures.edge_nms import triangle_smooth
 
 
@@ -51,3 +51,17 @@ def test_empty_map_stays_empty():
     assert not edge_nms(np.zeros((30, 30))).any()
     with pytest.raises(ValueError, match="H, W"):
         edge_nms(np.zeros((1, 3, 3)))
+
+
+def test_sobel_of_a_step_is_four_times_its_height():
+    image = np.zeros((6, 8, 3), np.uint8)
+    image[:, 4:] = 30
+    edges = sobel_edges(image)
+    assert (
+        edges[:, [3, 4]] == pytest.approx(np.full((6, 2), 120 / 255))
+        and not edges[:, [0, 1, 2, 5, 6, 7]].any()
+    )
+    assert (sobel_edges(image[..., 0].T) == edges.T).all()
+    assert sobel_edges(image * 8).max() == 1
+    with pytest.raises(ValueError, match="uint8"):
+        sobel_edges(image.astype(float))
