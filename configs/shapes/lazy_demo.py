@@ -1,4 +1,4 @@
-"""configs/shapes/demo.yaml as a LazyConfig: the network from the yaml keys, everything around it as Python objects.
+"""configs/shapes/demo.yaml as a LazyConfig: the network from yaml keys, what is around it as Python objects.
 
     python tools/train_net.py --config-file configs/shapes/lazy_demo.py train.max_iter=200 optimizer.lr=0.001
 

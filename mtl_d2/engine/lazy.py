@@ -84,7 +84,7 @@ def train(
 ) -> dict[str, Any]:
     """Train ``model`` with the other parts of the config; return the results of the final evaluation.
 
-    The record of the run, report.json in train.output_dir, is written before every evaluation and completed after it.
+    The record, report.json in train.output_dir, is written before every evaluation and completed after it.
     """
     options = cfg.train
     cfg.optimizer.params.model = model
