@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from detectron2.config import LazyConfig, instantiate
-from detectron2.engine import default_setup
 from detectron2.evaluation import (
     DatasetEvaluator,
     DatasetEvaluators,
@@ -22,7 +21,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from .checkpoint import MultiTaskCheckpointer
-from .defaults import check_device, draw_seed
+from .defaults import check_device, draw_seed, start_logging
 from .fit import fit
 from .launch import create_ddp, unwrap
 from .optimizer import gradient_clipper
@@ -64,7 +63,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     check_device(cfg.train.device, "train.device=cpu")
     if cfg.train.get("seed", -1) < 0:
         cfg.train.seed = draw_seed(cfg.train.output_dir if args.resume else "")
-    default_setup(cfg, args)
+    start_logging(cfg, args, cfg.train.output_dir)
     model = instantiate(cfg.model).to(cfg.train.device)
     if args.eval_only:
         MultiTaskCheckpointer(model, cfg.train.output_dir).resume_or_load(
