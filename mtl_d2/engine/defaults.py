@@ -11,6 +11,7 @@ import yaml
 from detectron2.config import CfgNode, get_cfg
 from detectron2.engine import DefaultTrainer, default_setup
 from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
 
 from ..config import add_mtl_config
 
@@ -60,8 +61,14 @@ def setup(args: argparse.Namespace) -> CfgNode:
     if cfg.SEED < 0:
         cfg.SEED = draw_seed(cfg.OUTPUT_DIR if args.resume else "")
     cfg.freeze()
-    default_setup(cfg, args)
+    start_logging(cfg, args, cfg.OUTPUT_DIR)
     return cfg
+
+
+def start_logging(cfg: Any, args: argparse.Namespace, output_dir: str) -> None:
+    """Start the loggers, ours too, save the config to ``output_dir`` and seed this process."""
+    setup_logger(output_dir, distributed_rank=comm.get_rank(), name="mtl_d2")
+    default_setup(cfg, args)
 
 
 def draw_seed(resumed_dir: str = "") -> int:

@@ -3,23 +3,30 @@
 import argparse
 import inspect
 import logging
+import os
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from detectron2.config import LazyConfig, instantiate
-from detectron2.engine import default_setup
-from detectron2.evaluation import inference_on_dataset, print_csv_format
+from detectron2.evaluation import (
+    DatasetEvaluator,
+    DatasetEvaluators,
+    inference_on_dataset,
+    print_csv_format,
+)
 from detectron2.utils import comm
 from detectron2.utils.registry import locate
 from omegaconf import DictConfig
 from torch import nn
 
 from .checkpoint import MultiTaskCheckpointer
-from .defaults import check_device, draw_seed
+from .defaults import check_device, draw_seed, start_logging
 from .fit import fit
 from .launch import create_ddp, unwrap
 from .optimizer import gradient_clipper
-from .trainer import MultiTaskTrainer
+from .record import new_record, write_record
+from .trainer import MultiTaskTrainer, peak_memory_mib
 
 logger = logging.getLogger(__name__)
 
@@ -56,18 +63,28 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     check_device(cfg.train.device, "train.device=cpu")
     if cfg.train.get("seed", -1) < 0:
         cfg.train.seed = draw_seed(cfg.train.output_dir if args.resume else "")
-    default_setup(cfg, args)
+    start_logging(cfg, args, cfg.train.output_dir)
     model = instantiate(cfg.model).to(cfg.train.device)
     if args.eval_only:
         MultiTaskCheckpointer(model, cfg.train.output_dir).resume_or_load(
             cfg.train.init_checkpoint, resume=args.resume
         )
         return evaluate(cfg, model)
-    return train(cfg, model, resume=args.resume)
+    return train(cfg, model, resume=args.resume, config_file=args.config_file, overrides=args.opts or ())
 
 
-def train(cfg: DictConfig, model: nn.Module, resume: bool = False) -> dict[str, Any]:
-    """Train ``model`` with the other parts of the config; return the results of the final evaluation."""
+def train(
+    cfg: DictConfig,
+    model: nn.Module,
+    resume: bool = False,
+    *,
+    config_file: str = "",
+    overrides: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Train ``model`` with the other parts of the config; return the results of the final evaluation.
+
+    The record, report.json in train.output_dir, is written before every evaluation and completed after it.
+    """
     options = cfg.train
     cfg.optimizer.params.model = model
     optimizer = instantiate(cfg.optimizer)
@@ -84,9 +101,28 @@ def train(cfg: DictConfig, model: nn.Module, resume: bool = False) -> dict[str, 
     )
     results: dict[str, Any] = {}
 
-    def evaluate_and_keep() -> dict[str, Any]:
+    def report(eval_seconds: float = 0.0) -> None:
+        record = new_record(
+            results=results,
+            images={},
+            config=config_file,
+            overrides=list(overrides),
+            seed=options.seed,
+            iterations=min(trainer.iter + 1, options.max_iter),
+            seconds={"train": trainer.seconds, "eval": eval_seconds},
+            device=options.device,
+            peak_memory_mib=peak_memory_mib(options.device),
+            skipped_images=dict(trainer.skipped_images),
+        )
+        if comm.is_main_process():
+            write_record(os.path.join(options.output_dir, "report.json"), record)
+
+    def evaluate_and_report() -> dict[str, Any]:
         results.clear()
+        report()
+        start = time.perf_counter()
         results.update(evaluate(cfg, model))
+        report(time.perf_counter() - start)
         return results
 
     fit(
@@ -96,11 +132,13 @@ def train(cfg: DictConfig, model: nn.Module, resume: bool = False) -> dict[str, 
         output_dir=options.output_dir,
         weights=options.init_checkpoint,
         resume=resume,
-        evaluate=evaluate_and_keep if "evaluator" in cfg.dataloader else None,
+        evaluate=evaluate_and_report if "evaluator" in cfg.dataloader else None,
         eval_period=options.get("eval_period", 0),
         checkpoint_period=options.get("checkpointer", {}).get("period", 0),
         best_metric=options.get("best_metric", ""),
     )
+    if "evaluator" not in cfg.dataloader:
+        report()
     return results
 
 
@@ -125,11 +163,10 @@ def evaluate(cfg: DictConfig, model: nn.Module) -> dict[str, Any]:
     """
     if "evaluator" not in cfg.dataloader:
         raise ValueError("the config has no dataloader.evaluator, so there is nothing to evaluate with.")
-    start = time.perf_counter()
-    results = inference_on_dataset(
-        unwrap(model), instantiate(cfg.dataloader.test), instantiate(cfg.dataloader.evaluator)
-    )
+    evaluators = instantiate(cfg.dataloader.evaluator)
+    if not isinstance(evaluators, DatasetEvaluator):
+        evaluators = DatasetEvaluators(list(evaluators))
+    results = inference_on_dataset(unwrap(model), instantiate(cfg.dataloader.test), evaluators)
     if comm.is_main_process():
         print_csv_format(results)
-        logger.info("The evaluation took %.0f s", time.perf_counter() - start)
     return results

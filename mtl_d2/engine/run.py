@@ -5,7 +5,6 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from detectron2.config import CfgNode
 from detectron2.evaluation import verify_results
 from detectron2.modeling import build_model
@@ -21,7 +20,7 @@ from .fit import fit
 from .launch import create_ddp
 from .optimizer import build_gradient_clipper, build_optimizer
 from .record import new_record, write_record
-from .trainer import MultiTaskTrainer
+from .trainer import MultiTaskTrainer, peak_memory_mib
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -140,8 +139,7 @@ def write_report(
     name: str = "report.json",
 ) -> None:
     """Write OUTPUT_DIR/``name``, on the main process; of several test sets with groups ``dataset/group``."""
-    on_cuda = torch.device(cfg.MODEL.DEVICE).type == "cuda"
-    peak = max(comm.all_gather(torch.cuda.max_memory_allocated() / 2**20 if on_cuda else 0.0))
+    peak = peak_memory_mib(cfg.MODEL.DEVICE)
     if not comm.is_main_process():
         return
     several = len(cfg.DATASETS.TEST) > 1
@@ -154,7 +152,7 @@ def write_report(
         iterations=iterations,
         seconds={"train": train_seconds, "eval": evaluation.seconds},
         device=cfg.MODEL.DEVICE,
-        peak_memory_mib=peak if on_cuda else None,
+        peak_memory_mib=peak,
         skipped_images=skipped_images,
     )
     write_record(os.path.join(cfg.OUTPUT_DIR, name), record)

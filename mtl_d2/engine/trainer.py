@@ -219,6 +219,13 @@ def seed_step(seed: int, rank: int, iteration: int) -> None:
     random.seed(state)
 
 
+def peak_memory_mib(device: torch.device | str) -> float | None:
+    """Return the largest peak of allocated GPU memory over the ranks, None on a CPU; every rank calls it."""
+    if torch.device(device).type != "cuda":
+        return None
+    return max(comm.all_gather(torch.cuda.max_memory_allocated() / 2**20))
+
+
 def _check_amp_dtype(name: str | None, device_type: str) -> torch.dtype | None:
     if name is None:
         return None

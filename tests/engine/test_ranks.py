@@ -1,0 +1,66 @@
+"""The joint network on two ranks, one of them without edge labels in some steps."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from detectron2.utils import comm
+from fvcore.common.param_scheduler import ConstantParamScheduler
+
+from mtl_d2.engine.fit import fit
+from mtl_d2.engine.launch import create_ddp, launch
+from mtl_d2.engine.trainer import MultiTaskTrainer, seed_step
+from mtl_d2.testing import ALL_TASKS, random_batched_inputs, tiny_cfg
+
+STEPS, SEED, LR = 3, 5, 0.01
+
+
+def labels(step: int, rank: int) -> list[tuple[str, ...]]:
+    return [("instance", "sem_seg") if (step, rank) == (1, 1) else ALL_TASKS] * 2
+
+
+def shard(rank: int) -> Iterator[list[dict]]:
+    for step in range(STEPS):
+        yield random_batched_inputs(2, tasks=labels(step, rank), seed=10 * rank + step)
+
+
+def make_model(cfg: CfgNode) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return build_model(cfg)
+
+
+def _train(output_dir: str) -> None:
+    model = make_model(tiny_cfg())
+    trainer = MultiTaskTrainer(
+        create_ddp(model),
+        lambda start: shard(comm.get_rank()),
+        torch.optim.SGD(model.parameters(), lr=LR),
+        seed=SEED,
+    )
+    fit(trainer, ConstantParamScheduler(1.0), max_iter=STEPS, output_dir=output_dir)
+
+
+@pytest.mark.slow
+def test_two_ranks_equal_one_process_with_the_ranks_shards_as_micro_batches(tmp_path: Path) -> None:
+    launch(_train, 2, args=(str(tmp_path),), device="cpu")
+    found = torch.load(tmp_path / "model_final.pth", weights_only=True)["model"]
+
+    model = make_model(tiny_cfg())
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    optimizer = torch.optim.SGD(model.parameters(), lr=LR)
+    shards = [shard(0), shard(1)]
+    for step in range(STEPS):
+        optimizer.zero_grad()
+        for rank in (0, 1):
+            seed_step(SEED, rank, step)
+            losses = model(next(shards[rank]))
+            ranks_with_edge = sum("edge" in labels(step, r)[0] for r in (0, 1))
+            edge = losses.pop("loss_edge")
+            (sum(losses.values()) / 2 + edge / ranks_with_edge).backward()
+        optimizer.step()
+    for key, value in model.state_dict().items():
+        torch.testing.assert_close(found[key], value, rtol=1e-5, atol=1e-5)
+    assert any((found[key] - before[key]).abs().max() > 1e-3 for key in found)

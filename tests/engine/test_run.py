@@ -1,0 +1,127 @@
+"""Whole runs of the real network on the toy dataset: train, resume, evaluate, record."""
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.config import CfgNode
+
+from mtl_d2.engine import lazy, run
+from mtl_d2.engine.evaluate import evaluate
+from mtl_d2.engine.record import read_record
+from mtl_d2.testing import tiny_cfg, toy_dataset
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    with toy_dataset(4) as name:
+        yield name
+
+
+def config(dataset: str, output_dir: Path, **overrides) -> CfgNode:
+    cfg = tiny_cfg(dataset=dataset, **{"OUTPUT_DIR": str(output_dir), "SOLVER.MAX_ITER": 4, **overrides})
+    cfg.freeze()
+    return cfg
+
+
+def weights(output_dir: Path) -> dict[str, torch.Tensor]:
+    return torch.load(output_dir / "model_final.pth", weights_only=True)["model"]
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "ADAMW"])
+def test_a_resumed_run_of_the_joint_network_is_bit_equal(
+    dataset: str, tmp_path: Path, optimizer: str
+) -> None:
+    options = {"DATASETS.TEST": (), "SOLVER.MTL.OPTIMIZER": optimizer, "SOLVER.BASE_LR": 0.001}
+    torch.manual_seed(1)
+    run.train(config(dataset, tmp_path / "whole", **{**options, "SOLVER.CHECKPOINT_PERIOD": 2}))
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    (parts / "model_0000001.pth").write_bytes((tmp_path / "whole" / "model_0000001.pth").read_bytes())
+    (parts / "last_checkpoint").write_text("model_0000001.pth")
+    torch.manual_seed(2)
+    run.train(config(dataset, parts, **options), resume=True)
+    whole, resumed = weights(tmp_path / "whole"), weights(parts)
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+    assert read_record(parts / "report.json").iterations == 4
+
+
+def test_the_record_is_there_before_the_evaluation_and_completed_by_it(
+    dataset: str, tmp_path: Path, monkeypatch
+) -> None:
+    cfg = config(dataset, tmp_path, **{"SOLVER.MAX_ITER": 1, "SOLVER.MTL.BEST_METRIC": "sem_seg/mIoU"})
+    original, seen = run.evaluate_datasets, []
+
+    def spy(*args):
+        seen.append(read_record(tmp_path / "report.json"))
+        return original(*args)
+
+    monkeypatch.setattr(run, "evaluate_datasets", spy)
+    results = run.train(cfg, config_file="configs/toy.yaml", overrides=["SEED", "1"])
+    record = read_record(tmp_path / "report.json")
+    assert (seen[0].results, seen[0].iterations) == ({}, 1)
+    assert record.results.keys() == results.keys() == {"bbox", "segm", "sem_seg", "edge", "panoptic_seg"}
+    assert record.images == {"instance": 4, "sem_seg": 4, "edge": 4, "panoptic_seg": 4}
+    assert (record.config, record.overrides, record.seed) == ("configs/toy.yaml", ["SEED", "1"], 1)
+    assert record.seconds["train"] > 0 < record.seconds["eval"]
+    assert (tmp_path / "model_best.pth").exists()
+
+    # The same weights give the same figures in a process of their own.
+    (tmp_path / "config.yaml").write_text(cfg.dump())
+    args = argparse.Namespace(config_file=str(tmp_path / "config.yaml"), opts=[], resume=True, eval_only=True)
+    assert run.run(args)["sem_seg"] == results["sem_seg"]
+    assert read_record(tmp_path / "report_eval.json").iterations == 1
+
+
+def test_several_test_sets_are_nested_by_name_and_none_is_an_error(dataset: str, tmp_path: Path) -> None:
+    from detectron2.modeling import build_model
+
+    with toy_dataset(2, seed=3) as other:
+        cfg = config(dataset, tmp_path, **{"DATASETS.TEST": (dataset, other), "MODEL.MTL.TASKS": ["sem_seg"]})
+        model = build_model(cfg)
+        assert {name: list(groups) for name, groups in evaluate(cfg, model).items()} == {
+            dataset: ["sem_seg"],
+            other: ["sem_seg"],
+        }
+    with pytest.raises(ValueError, match="DATASETS.TEST is empty"):
+        evaluate(config(dataset, tmp_path, **{"DATASETS.TEST": ()}), model)
+
+
+def test_a_lazy_config_trains_resumes_and_records(dataset: str, tmp_path: Path) -> None:
+    cfg = tiny_cfg(("sem_seg",), dataset)
+    (tmp_path / "tiny.yaml").write_text(cfg.dump())
+    lines = Path("configs/shapes/lazy_demo.py").read_text()
+    lines = lines.replace('"demo.yaml"', '"tiny.yaml"').replace("shapes_val", dataset)
+    lines = lines.replace(
+        "(InstanceEvaluator, SemSegEvaluator, EdgeEvaluator, PanopticEvaluator)", "(SemSegEvaluator,)"
+    )
+    (tmp_path / "lazy.py").write_text(lines)
+    output_dir = tmp_path / "out"
+
+    def arguments(max_iter: int, resume: bool) -> argparse.Namespace:
+        opts = [
+            f"train.max_iter={max_iter}",
+            f"train.output_dir={output_dir}",
+            "train.best_metric=sem_seg/mIoU",
+        ]
+        return argparse.Namespace(
+            config_file=str(tmp_path / "lazy.py"), opts=opts, resume=resume, eval_only=False
+        )
+
+    lazy.run(arguments(1, resume=False))
+    results = lazy.run(arguments(2, resume=True))
+    record = read_record(output_dir / "report.json")
+    assert record.iterations == 2
+    assert record.results["sem_seg"]["mIoU"] == pytest.approx(results["sem_seg"]["mIoU"])
+    iterations = [
+        json.loads(line)["iteration"] for line in (output_dir / "metrics.json").read_text().splitlines()
+    ]
+    assert max(iterations) >= 1
+
+
+def test_lazy_overrides_of_the_wrong_form_are_named(tmp_path: Path) -> None:
+    args = argparse.Namespace(config_file="configs/shapes/lazy_demo.py", opts=["train.max_iter", "3"])
+    with pytest.raises(ValueError, match="'train.max_iter' after .* key=value"):
+        lazy.load_config(args)
