@@ -41,6 +41,7 @@ def add_mtl_config(cfg: CN) -> None:
 
     cfg.INPUT.MTL = CN()
     cfg.INPUT.MTL.VERTICAL_FLIP_PROB = 0.0  # beside INPUT.RANDOM_FLIP: for images without an up, as in microscopy
+    cfg.INPUT.MTL.SCALE_TEST = 0.0  # resize test images by this factor, whatever their size; 0 for INPUT.MIN_SIZE_TEST
     cfg.INPUT.MTL.INVERT_PROB = 0.0  # chance that an image's intensities are inverted (255 - x)
 
     cfg.SOLVER.MTL = CN()

@@ -74,8 +74,8 @@ class TestParityWithPanopticFPN:
             assert len(theirs["instances"]) > 0
             torch.testing.assert_close(mine["sem_seg"], theirs["sem_seg"], rtol=0, atol=1e-6)
             for field, value in theirs["instances"].get_fields().items():
-                value, got = (getattr(v, "tensor", v) for v in (value, mine["instances"].get(field)))
-                torch.testing.assert_close(got, value, rtol=0, atol=1e-6)
+                got, wanted = (getattr(v, "tensor", v) for v in (mine["instances"].get(field), value))
+                torch.testing.assert_close(got, wanted, rtol=0, atol=1e-6)
             torch.testing.assert_close(mine["panoptic_seg"][0], theirs["panoptic_seg"][0])
             assert mine["panoptic_seg"][1] == theirs["panoptic_seg"][1]
 
@@ -149,7 +149,7 @@ def test_any_subset_of_tasks_trains_and_answers(tasks):
     model = _model(tasks)
     inputs = random_batched_inputs(2)
     sum(_losses(model, inputs).values()).backward()
-    assert all(p.grad is not None for p in model.parameters() if p.requires_grad) or "p6" in model.backbone.output_shape()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
     keys = {model.branches[task].output_key for task in tasks}
     if {"instance", "sem_seg"} <= set(tasks):
         keys.add("panoptic_seg")
@@ -157,7 +157,7 @@ def test_any_subset_of_tasks_trains_and_answers(tasks):
         assert set(result) == keys
         if "edge" in tasks:
             assert result["edge"].shape == (x["height"], x["width"])
-            assert 0 <= result["edge"].min() and result["edge"].max() <= 1
+            assert result["edge"].min() >= 0 and result["edge"].max() <= 1
         if "sem_seg" in tasks:
             assert result["sem_seg"].shape[1:] == (x["height"], x["width"])
 

@@ -38,7 +38,7 @@ def run(output: Path, options: list[str], config: str) -> bool:
     output.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, str(ROOT / "tools/train_net.py"), "--config-file", config, "OUTPUT_DIR", str(output)]
     with open(output / "console.txt", "w") as console:
-        return subprocess.run(command + options, stdout=console, stderr=subprocess.STDOUT).returncode == 0
+        return subprocess.run(command + options, check=False, stdout=console, stderr=subprocess.STDOUT).returncode == 0
 
 
 def main() -> int:

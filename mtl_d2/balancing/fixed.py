@@ -10,7 +10,7 @@ from .base import Balancer
 
 
 class FixedBalancer(Balancer):
-    """``L = sum_i alpha_i L_i`` with constant ``alpha_i``; hard to beat when tuned (Xin et al. 2022, Kurin et al. 2022).
+    """``L = sum_i alpha_i L_i`` with constant ``alpha_i``, hard to beat once tuned (Xin et al. 2022).
 
     Args:
         weights: ``{task: alpha}``, finite and at least 0. A task that is not named weighs 1.

@@ -43,11 +43,30 @@ class RandomInvert(T.Augmentation):
         return InvertTransform() if self._rand_range() < self.prob else T.NoOpTransform()
 
 
+class ResizeByFactor(T.Augmentation):
+    """Resize by a constant factor, where pixels have a physical size that must not depend on the image's extent."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def get_transform(self, image: np.ndarray) -> Transform:
+        height, width = image.shape[:2]
+        return T.ResizeTransform(height, width, round(height * self.factor), round(width * self.factor))
+
+
 def build_augmentations(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
-    """Return Detectron2's augmentations of INPUT (crop, resize, flip), then ours of INPUT.MTL."""
+    """Return Detectron2's augmentations of INPUT (crop, resize, flip), then ours of INPUT.MTL.
+
+    Raises:
+        ValueError: INPUT.MTL.SCALE_TEST is negative.
+    """
     augmentations = utils.build_augmentation(cfg, is_train)
     if not is_train:
-        return augmentations
+        scale = cfg.INPUT.MTL.SCALE_TEST
+        if scale < 0:
+            raise ValueError(f"INPUT.MTL.SCALE_TEST is {scale}: expected a factor above 0, or 0 for MIN_SIZE_TEST.")
+        return [ResizeByFactor(scale)] if scale else augmentations
     if cfg.INPUT.CROP.ENABLED:
         augmentations.insert(0, T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE))
     if cfg.INPUT.MTL.VERTICAL_FLIP_PROB > 0:

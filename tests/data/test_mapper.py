@@ -381,3 +381,17 @@ def test_edges_from_a_label_that_the_record_lacks_are_refused(record):
     del record["sem_seg_file_name"]
     with pytest.raises(ValueError, match=r"002\.png: edge_source 'union' needs 'sem_seg_file_name'"):
         mapper()(record)
+
+
+def test_test_images_are_resized_by_a_factor_where_the_config_says_so():
+    cfg = tiny_cfg(**{"INPUT.MTL.SCALE_TEST": 1.5})
+    with toy_dataset(2) as name:
+        mapper = MultiTaskDatasetMapper(cfg, False)
+        for record in DatasetCatalog.get(name):
+            height, width = mapper(record)["image"].shape[1:]
+            assert (height, width) == (round(1.5 * record["height"]), round(1.5 * record["width"]))
+
+
+def test_negative_factor_is_refused_by_its_key():
+    with pytest.raises(ValueError, match=r"INPUT\.MTL\.SCALE_TEST is -1"):
+        MultiTaskDatasetMapper(tiny_cfg(**{"INPUT.MTL.SCALE_TEST": -1.0}), False)

@@ -90,5 +90,5 @@ def test_no_map_is_wider_than_the_logits_at_full_resolution():
 
 
 def test_stride_must_divide_the_finest_level():
-    with pytest.raises(ValueError, match="STRIDE is 8: expected a divisor of 4"):
+    with pytest.raises(ValueError, match=r"STRIDE is 8: expected a divisor of 4"):
         _head(stride=8)

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import fvcore.nn.weight_init as weight_init
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import Conv2d, ShapeSpec, get_norm
 from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
+from fvcore.nn import weight_init
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -71,7 +71,7 @@ class FPNEdgeHead(nn.Module):
         super().__init__()
         cell = min(shape.stride for shape in input_shape.values())
         if stride < 1 or cell % stride:
-            raise ValueError(f"MODEL.MTL.EDGE_HEAD.STRIDE is {stride}: expected a divisor of {cell}, the finest level's")
+            raise ValueError(f"MODEL.MTL.EDGE_HEAD.STRIDE is {stride}: expected a divisor of {cell}")
         self.cell = cell
         self.stride = stride
         self.loss = loss
