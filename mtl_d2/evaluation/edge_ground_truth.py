@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as mask_api
 
-from mtl_d2.structures import edges_from_ids, id_map
+from mtl_d2.structures import edges_from_ids, id_map, thin
+from mtl_d2.structures.edges import EDGE
 
 EDGE_SOURCES = ("instance", "semantic", "union")
 
@@ -20,7 +21,10 @@ def has_edge_label(record: Record) -> bool:
 
 
 def ground_truth_edges(record: Record, ignore_label: int = 255) -> np.ndarray:
-    """Edges of a record, one pixel wide.
+    """Edges of a record to score against, thinned as the benchmark's are.
+
+    ``edges_from_ids`` alone gives staircases, of which a thinned prediction can match four pixels in five: a
+    perfect map would reach 0.90 ODS instead of 0.99. What thinning takes away is no edge.
 
     Read from ``edge_file_name`` where there is one (0 is no edge, 255 is an edge, as is 1), else derived by
     ``edge_source``: "instance" from the masks of ``annotations``, where crowd regions are ignored;
@@ -40,7 +44,7 @@ def ground_truth_edges(record: Record, ignore_label: int = 255) -> np.ndarray:
     """
     size = int(record["height"]), int(record["width"])
     if "edge_file_name" in record:
-        return (_read_map(record["edge_file_name"], size) != 0).astype(np.uint8)
+        return thin(_read_map(record["edge_file_name"], size)).astype(np.uint8)
     source = record.get("edge_source")
     if source not in EDGE_SOURCES:
         raise ValueError(
@@ -64,7 +68,9 @@ def ground_truth_edges(record: Record, ignore_label: int = 255) -> np.ndarray:
         masks, areas = _DecodedMasks(rles), [int(mask_api.area(rle)) for rle in rles]
     ids = id_map(masks, sem_seg, areas=areas, size=size)
     num_classes = 1 if sem_seg is None else len(np.unique(sem_seg))
-    return edges_from_ids(ids, ignore & (ids < num_classes))
+    edges = edges_from_ids(ids, ignore & (ids < num_classes))
+    edges[(edges == EDGE) & ~thin(edges == EDGE)] = 0
+    return edges
 
 
 class _DecodedMasks(Sequence):

@@ -67,7 +67,8 @@ def edge_counts(
 
     Args:
         prob: (H, W) floats in [0, 1].
-        gts: one (H, W) array or several, one per annotator, nonzero at edges; lines one pixel wide.
+        gts: one (H, W) array or several, one per annotator, nonzero at edges; thinned
+            lines (see ``ground_truth_edges``).
         ignore: (H, W) bool, pixels whose label is unknown, or None. No ground truth is counted there.
         max_dist: matching radius as a fraction of the image diagonal.
         nms: whether to apply ``edge_nms``; a crisp map does without.
@@ -144,9 +145,9 @@ def _count(
             matching.restrict(present)
         matching.grow(present)
         matched |= matching.of_pred != FREE
-        matched_true += np.count_nonzero(matching.of_true != FREE)
+        matched_true += int(np.count_nonzero(matching.of_true != FREE))
     counted = present & (matched | ~excusable)
-    return np.count_nonzero(matched), np.count_nonzero(counted), matched_true, 0
+    return int(matched.sum()), int(counted.sum()), matched_true, 0
 
 
 def edge_scores(counts: np.ndarray) -> EdgeScores:

@@ -100,9 +100,11 @@ def _fade_border(image: np.ndarray, fade: int) -> np.ndarray:
 def sobel_edges(image: np.ndarray) -> np.ndarray:
     """Sobel gradient magnitude of an image: with ``edge_nms``, the floor that a trained edge head must beat.
 
-    Channels are averaged, the border is mirrored. The scale is fixed, not the image's own: the same
-    contrast has the same value in every image. The 3x3 kernels (weights 1 2 1) give four times the height
-    of a step, so that 1 is a horizontal or vertical step of 64 of 255 levels, and higher ones are clipped.
+    Channels are averaged, the border is mirrored. The 3x3 kernels (weights 1 2 1) give four times the height
+    of a step; the magnitude is divided by the contrast of the image (the 99th minus the 1st percentile of
+    its grey values, at least 1), so that 1 is a horizontal or vertical step of a quarter of it, and clipped.
+    Of some twenty scales tried, a fixed one and the greatest magnitude among them, this one is among the
+    best on dim fluorescence images and no worse than those two on photographs.
 
     Args:
         image: (H, W) or (H, W, C), uint8, channels in any order.
@@ -121,4 +123,5 @@ def sobel_edges(image: np.ndarray) -> np.ndarray:
     if image.ndim == 3:
         gray = gray.mean(axis=2)
     magnitude = np.hypot(ndimage.sobel(gray, axis=1), ndimage.sobel(gray, axis=0))
-    return np.minimum(magnitude / np.float32(255), 1)
+    low, high = np.percentile(gray, (1, 99)) if gray.size else (0, 1)
+    return np.minimum(magnitude / np.float32(max(high - low, 1)), 1)

@@ -86,7 +86,7 @@ def id_map(
     elif size is None:
         size = _size_of(masks)
     if areas is None:
-        areas = [np.count_nonzero(masks[i]) for i in range(len(masks))]
+        areas = [float(np.count_nonzero(masks[i])) for i in range(len(masks))]
     if sem_seg is None:
         ids, classes = np.zeros(size, np.int32), 1
     else:

@@ -79,7 +79,7 @@ def _deletable(rotation: int) -> np.ndarray:
     x = [(code >> ((bit + rotation) % 8)) & 1 for bit in range(8)]
     crossings = sum((1 - x[i]) & (x[i + 1] | x[(i + 2) % 8]) for i in range(0, 8, 2))
     pairs = [sum(x[(i + shift) % 8] | x[(i + shift + 1) % 8] for i in range(0, 8, 2)) for shift in (0, 1)]
-    fewer = np.minimum(*pairs)
+    fewer = np.minimum(pairs[0], pairs[1])
     on_far_side = (x[1] | x[2] | (1 - x[7])) & x[0]
     return (crossings == 1) & (fewer >= 2) & (fewer <= 3) & (on_far_side == 0)
 
