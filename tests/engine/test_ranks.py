@@ -8,7 +8,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from detectron2.utils import comm
-from fvcore.common.param_scheduler import ConstantParamScheduler
+from fvcore.common.param_scheduler import CosineParamScheduler
 
 from mtl_d2.engine.fit import fit
 from mtl_d2.engine.launch import create_ddp, launch
@@ -40,7 +40,7 @@ def _train(output_dir: str) -> None:
         torch.optim.SGD(model.parameters(), lr=LR),
         seed=SEED,
     )
-    fit(trainer, ConstantParamScheduler(1.0), max_iter=STEPS, output_dir=output_dir)
+    fit(trainer, CosineParamScheduler(1, 1), max_iter=STEPS, output_dir=output_dir)
 
 
 @pytest.mark.slow
