@@ -1,4 +1,4 @@
-"""Write the synthetic dataset ``shapes`` (overlapping textured shapes, exact instance and semantic labels)."""
+"""Write the synthetic dataset ``shapes``: overlapping textured shapes with exact labels."""
 
 import argparse
 import os
@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=Recipe.size, help="side of an image in pixels")
     parser.add_argument("--seed", type=int, default=Recipe.seed, help="another seed gives other scenes")
     parser.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, help="processes; files do not depend on it"
+        "--workers", type=int, default=os.cpu_count() or 1, help="processes; the files are the same"
     )
     args = parser.parse_args()
     recipe = Recipe(train=args.train, val=args.val, size=args.size, seed=args.seed)

@@ -21,15 +21,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--results-dir", type=Path, default=ROOT / "results", help="folder of the records kept"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results-dir", type=Path, default=ROOT / "results", help="folder of the records kept")
     parser.add_argument("--output", type=Path, default=ROOT / "RESULTS.md", help="the page")
     action = parser.add_mutually_exclusive_group()
-    action.add_argument("--print", type=Path, metavar="DIR", help="show DIR/report.json, write nothing")
+    action.add_argument(
+        "--print", type=Path, metavar="DIR", help="show DIR/report.json (or a record itself), write nothing"
+    )
     action.add_argument("--add", type=Path, metavar="DIR", help="keep DIR/report.json as --name")
     action.add_argument("--check", action="store_true", help="exit with 1 where the page is out of date")
     parser.add_argument("--name", help="of the record kept, such as shapes/joint")
@@ -41,13 +39,18 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+def record_file(path: Path) -> Path:
+    """The record of a run's output folder; a record itself stays as it is."""
+    return path / "report.json" if path.is_dir() else path
+
+
 def main() -> int:
     args = parse_args()
     if args.print:
-        print(render_main_figures(read_record(args.print / "report.json"), tabulate))
+        print(render_main_figures(read_record(record_file(args.print)), tabulate))
         return 0
     if args.add:
-        write_record(args.results_dir / f"{args.name}.json", read_record(args.add / "report.json"))
+        write_record(args.results_dir / f"{args.name}.json", read_record(record_file(args.add)))
     page = render(load_records(args.results_dir), args.results_dir.name)
     if args.check:
         if args.output.is_file() and args.output.read_text(encoding="utf-8") == page:

@@ -3,8 +3,10 @@
 from .build import build_multitask_test_loader, build_multitask_train_loader, get_records
 from .datasets import load_coco_multitask, register_all, register_coco_multitask, register_dataset
 from .mapper import BrokenSampleError, MultiTaskDatasetMapper
+from .preflight import load_records, preflight
 from .sampler import MultiTaskBatchSampler
 from .schema import DatasetError, DatasetSchema
+from .validate import validate_records
 
 __all__ = [
     "BrokenSampleError",
@@ -16,7 +18,10 @@ __all__ = [
     "build_multitask_train_loader",
     "get_records",
     "load_coco_multitask",
+    "load_records",
+    "preflight",
     "register_all",
     "register_coco_multitask",
     "register_dataset",
+    "validate_records",
 ]

@@ -151,7 +151,7 @@ def _images_per_rank(images_per_batch: int) -> int:
 
 def _is_labelled(record: Record, tasks: Sequence[str]) -> bool:
     return any(
-        task not in TASK_LABELS or any(record.get(key) is not None for key in TASK_LABELS[task])
+        task not in TASK_LABELS or any(record.get(key) not in (None, "none") for key in TASK_LABELS[task])
         for task in tasks
     )
 

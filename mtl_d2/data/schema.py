@@ -45,16 +45,17 @@ class DatasetSchema:
     stuff_colors: Sequence[Sequence[int]] = ()
 
     def __post_init__(self) -> None:
+        stuff_ids = range(len(self.stuff_classes)) if self.stuff_ids is None else self.stuff_ids
         if self.stuff_ids is None:
-            _check_stuff_ids_given(self)
-            object.__setattr__(self, "stuff_ids", tuple(range(len(self.stuff_classes))))
+            _check_no_things(self)
+        object.__setattr__(self, "stuff_ids", tuple(stuff_ids))
         for name in ("thing_classes", "stuff_classes"):
             _check_names(name, getattr(self, name))
         for name in ("thing", "stuff"):
             _check_colors(name, getattr(self, f"{name}_colors"), getattr(self, f"{name}_classes"))
-        for name in ("thing_classes", "stuff_classes", "stuff_ids", "thing_colors", "stuff_colors"):
+        for name in ("thing_classes", "stuff_classes", "thing_colors", "stuff_colors"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        _check_stuff_ids(self)
+        _check_stuff_ids(stuff_ids, len(self.stuff_classes))
         _check_ignore_label(self)
         _check_edge_source(self)
         _check_id_mapping(self)
@@ -115,7 +116,7 @@ def _check_colors(kind: str, colors: Sequence[Sequence[int]], classes: Sequence[
         )
 
 
-def _check_stuff_ids_given(schema: DatasetSchema) -> None:
+def _check_no_things(schema: DatasetSchema) -> None:
     if schema.stuff_classes and schema.thing_classes:
         raise DatasetError(
             "stuff_ids: missing although there are thing_classes and stuff_classes, expected the semantic "
@@ -123,16 +124,15 @@ def _check_stuff_ids_given(schema: DatasetSchema) -> None:
         )
 
 
-def _check_stuff_ids(schema: DatasetSchema) -> None:
-    count = len(schema.stuff_classes)
-    for i in schema.stuff_ids:
+def _check_stuff_ids(stuff_ids: Sequence[int], count: int) -> None:
+    for i in stuff_ids:
         if not _is_int(i) or not 0 <= i < count:
             raise DatasetError(
                 f"stuff_ids: found {i!r}, expected ids in [0, {count}), the indices of stuff_classes; "
                 "stuff_classes lists every semantic class, things included."
             )
-    if len(set(schema.stuff_ids)) != len(schema.stuff_ids):
-        raise DatasetError(f"stuff_ids: found {list(schema.stuff_ids)}, expected each id once.")
+    if len(set(stuff_ids)) != len(stuff_ids):
+        raise DatasetError(f"stuff_ids: found {list(stuff_ids)}, expected each id once.")
 
 
 def _check_ignore_label(schema: DatasetSchema) -> None:

@@ -57,8 +57,8 @@ def draw_scene(recipe: Recipe, split: str, index: int) -> Scene:
 def write_shapes(output: str | os.PathLike, recipe: Recipe, *, workers: int = 1) -> bool:
     """Write images/, semantic/, instances_{train,val}.json and recipe.json under ``output``.
 
-    Everything is written beside ``output`` first and renamed at the end: an interrupted run leaves no folder that looks
-    complete. The files do not depend on ``workers`` (processes).
+    Everything is written beside ``output`` first and renamed at the end: an interrupted run leaves no folder
+    that looks complete. The files do not depend on ``workers`` (processes).
 
     Returns:
         False if the folder was there already, made by the same recipe; it is kept.
@@ -97,8 +97,8 @@ def _is_made(output: Path, recipe: Recipe) -> bool:
     different = [key for key in wanted if found.get(key) != wanted[key]]
     if different:
         raise DatasetError(
-            f"{file}: found {_values(found, different)}, expected {_values(wanted, different)}; remove {output} to "
-            "make it anew, or choose another folder."
+            f"{file}: found {_values(found, different)}, expected {_values(wanted, different)}; remove "
+            f"{output} to make it anew, or choose another folder."
         )
     return True
 

@@ -1,7 +1,7 @@
 """One synthetic scene: overlapping textured shapes on a textured background, with exact labels.
 
-Objects and background draw their colours from the same range, so that colour gives no class away: things are told by
-their outline, stuff by its texture. What is labelled is what is visible.
+Objects and background draw their colours from the same range, so that colour gives no class away: things are
+told by their outline, stuff by its texture. What is labelled is what is visible.
 """
 
 from collections.abc import Callable, Sequence
@@ -42,7 +42,7 @@ def make_scene(rng: np.random.Generator, size: int) -> Scene:
     """Draw a scene of ``size`` x ``size`` pixels; every random number comes from ``rng``."""
     semantic = _draw_layout(rng, size)
     instance_ids, classes = _place_instances(rng, size)
-    image = np.empty((size, size, 3))
+    image = np.empty((size, size, 3), np.float32)
     means: list[np.ndarray] = []
     for i in np.unique(semantic):  # the void looks like anything
         texture = _STUFF_TEXTURES[i if i < len(STUFF_CLASSES) else rng.integers(len(STUFF_CLASSES))]
@@ -83,7 +83,7 @@ def _place_instances(rng: np.random.Generator, size: int) -> tuple[np.ndarray, l
         if len(classes) == wanted:
             break
         thing = int(rng.integers(len(THING_CLASSES)))
-        extent = _draw_extent(rng, size)
+        extent = rng.uniform(MIN_EXTENT, max(MAX_EXTENT * size / 192, MIN_EXTENT + 1))
         center = rng.uniform(-0.02, 1.02, 2) * size  # some are cut by the border
         if centers and rng.random() < CLUSTER_PROB:
             center = centers[rng.integers(len(centers))] + rng.normal(0, 0.14 * size, 2)
@@ -99,19 +99,13 @@ def _place_instances(rng: np.random.Generator, size: int) -> tuple[np.ndarray, l
     return ids, classes
 
 
-def _draw_extent(rng: np.random.Generator, size: int) -> float:
-    # Uniform in the square root: between uniform in the side (few small ones) and in its logarithm (few large ones).
-    low, high = np.sqrt(MIN_EXTENT), np.sqrt(max(MAX_EXTENT * size / 192, MIN_EXTENT + 1))
-    return float(rng.uniform(low, high) ** 2)
-
-
 def _shape_mask(
     rng: np.random.Generator, thing: int, center: np.ndarray, extent: float, size: int
 ) -> np.ndarray:
     """bool (size, size): pixels whose centre lies in the rotated shape."""
     angle = rng.uniform(0, 2 * np.pi)
-    y, x = np.mgrid[:size, :size] + 0.5
-    x, y = x - center[0], y - center[1]
+    y, x = np.ogrid[:size, :size]
+    x, y = x + 0.5 - center[0], y + 0.5 - center[1]
     u = (np.cos(angle) * x + np.sin(angle) * y) / (extent / 2)  # in [-1, 1] along the longest side
     v = (np.cos(angle) * y - np.sin(angle) * x) / (extent / 2)
     aspect = rng.uniform(0.55, 1.0)
@@ -143,7 +137,7 @@ def _smooth_field(rng: np.random.Generator, size: int, cells: int) -> np.ndarray
 def _coordinate(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Two perpendicular coordinates in pixels, turned by a random angle, with a random origin."""
     angle = rng.uniform(0, np.pi)
-    y, x = np.mgrid[:size, :size]
+    y, x = np.ogrid[:size, :size]
     u, v = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
     return u + rng.uniform(0, 100), v + rng.uniform(0, 100)
 
@@ -159,7 +153,7 @@ def _stripes(rng: np.random.Generator, size: int) -> np.ndarray:
 def _checks(rng: np.random.Generator, size: int) -> np.ndarray:
     u, v = _coordinate(rng, size)
     side = rng.uniform(4, 9)
-    return ((u // side + v // side) % 2).astype(float)
+    return (np.sin(np.pi * u / side) * np.sin(np.pi * v / side) > 0).astype(float)
 
 
 def _plain(rng: np.random.Generator, size: int) -> np.ndarray:
@@ -204,7 +198,10 @@ def _photograph(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     """Light from one side, a slight blur, sensor noise, 8 bits."""
     size = image.shape[0]
     direction = rng.uniform(0, 2 * np.pi)
-    y, x = (np.mgrid[:size, :size] + 0.5) / size - 0.5
+    y, x = (line / size - 0.5 for line in np.ogrid[:size, :size])
     light = 1 + rng.uniform(0.1, 0.5) * (np.cos(direction) * x + np.sin(direction) * y)
-    blurred = cv2.GaussianBlur(image * light[..., None], (0, 0), rng.uniform(0.5, 1.1))
-    return np.clip(np.rint(blurred + rng.normal(0, NOISE_SIGMA, image.shape)), 0, 255).astype(np.uint8)
+    lit = image * light[..., None].astype(np.float32)
+    blurred = cv2.GaussianBlur(lit, (0, 0), rng.uniform(0.5, 1.1))
+    return np.clip(
+        np.rint(blurred + NOISE_SIGMA * rng.standard_normal(image.shape, np.float32)), 0, 255
+    ).astype(np.uint8)

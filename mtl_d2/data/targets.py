@@ -26,15 +26,20 @@ def has_masks(annotations: Sequence[dict[str, Any]]) -> bool:
     return all("segmentation" in annotation for annotation in annotations)
 
 
+def has_derived_edges(record: dict[str, Any]) -> bool:
+    """Return whether the record says which of its labels its edges are derived from."""
+    return record.get("edge_source") not in (None, "none")
+
+
 def check_edge_source(record: dict[str, Any]) -> None:
     """Refuse a record whose edges are to be derived from a label that it does not have.
 
     Raises:
         ValueError: naming the record's image and the key.
     """
-    source = record.get("edge_source")
-    if source is None or "edge_file_name" in record:
+    if "edge_file_name" in record or not has_derived_edges(record):
         return
+    source = record["edge_source"]
     name = record["file_name"]
     if source not in EDGE_LABELS:
         raise ValueError(f"{name}: edge_source is {source!r}, expected one of {', '.join(EDGE_LABELS)}.")
@@ -95,7 +100,7 @@ def derive_edges(
     """Return the edges between objects, and between semantic classes where a semantic map is given.
 
     Equal to ``edges_from_ids(id_map(masks, sem_seg), ignore)``, painted within the masks' boxes. Ignored
-    are the crowds' regions and the void of the semantic map.
+    are the crowds' regions and the void of the semantic map, where no object covers them.
 
     Args:
         masks: of the objects; the largest is painted first, of equal ones the later one lies on top.
@@ -110,11 +115,12 @@ def derive_edges(
     # uint8 semantic ids stay as they are, below those of the objects: only the borders between ids count.
     ids = np.zeros(size, np.int32) if sem_seg is None else sem_seg.astype(np.int32)
     ignore = np.zeros(size, bool) if sem_seg is None else sem_seg == ignore_value
+    for crowd in crowds:
+        _paint(ignore, crowd, True)
     areas = [np.count_nonzero(mask.pixels) for mask in masks]
     for i in np.argsort(-np.asarray(areas, np.int64), kind="stable"):
         _paint(ids, masks[i], 256 + int(i))
-    for crowd in crowds:
-        _paint(ignore, crowd, True)
+        _paint(ignore, masks[i], False)
     return edges_from_ids(ids, ignore)
 
 
@@ -147,7 +153,10 @@ def transform_edges(edge: np.ndarray, transforms: T.TransformList, size: tuple[i
     segments = []
     for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
         neighbour = order[ys + dy, xs + 1 + dx]
-        here = np.flatnonzero(neighbour >= 0)
+        joined = neighbour >= 0
+        if dy and dx:  # around a corner the line has two sides; its diagonal would fill the corner
+            joined &= (order[ys, xs + 1 + dx] < 0) & (order[ys + dy, xs + 1] < 0)
+        here = np.flatnonzero(joined)
         segments.append(np.stack([points[here], points[neighbour[here]]], axis=1))
     cv2.polylines(drawn, list(np.concatenate(segments)), isClosed=False, color=EDGE)
     return drawn

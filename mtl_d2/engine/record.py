@@ -190,9 +190,7 @@ def read_record(path: str | os.PathLike) -> RunRecord:
     missing, unknown = types.keys() - values.keys(), values.keys() - types.keys()
     for problem, keys in (("missing", missing), ("unknown", unknown)):
         if keys:
-            raise ValueError(
-                f"{path}: {problem} keys {sorted(keys)}; a record has exactly the keys {sorted(types)}."
-            )
+            raise ValueError(f"{path}: {problem} keys {sorted(keys)}; a record has exactly the keys {sorted(types)}.")
     results = values["results"]
     if isinstance(results, dict) and all(isinstance(group, dict) for group in results.values()):
         values["results"] = {

@@ -1,10 +1,12 @@
 """RESULTS.md from run records: one table per family of configs, and the table of box and class losses."""
 
+import dataclasses
 import re
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mtl_d2.engine.record import RunRecord, read_record
 
@@ -64,6 +66,28 @@ def load_records(folder: Path) -> Records:
     return {path.relative_to(folder).with_suffix("").as_posix(): read_record(path) for path in paths}
 
 
+def split_test_sets(records: Records) -> Records:
+    """Runs scored on several test sets, with groups named "dataset/group", as one record per test set."""
+    result: Records = {}
+    for name, record in records.items():
+        datasets = {group.rpartition("/")[0] for group in record.results} - {""}
+        if not datasets:
+            result[name] = record
+        for dataset in sorted(datasets):
+            result[f"{name} on {dataset}"] = dataclasses.replace(
+                record,
+                results=_of_dataset(record.results, dataset),
+                images=_of_dataset(record.images, dataset),
+                overrides=[*record.overrides, "DATASETS.TEST", dataset],
+            )
+    return result
+
+
+def _of_dataset(values: dict[str, Any], dataset: str) -> dict[str, Any]:
+    prefix = f"{dataset}/"
+    return {key.removeprefix(prefix): value for key, value in values.items() if key.startswith(prefix)}
+
+
 def render(records: Records, folder: str = "results") -> str:
     """The whole page as Markdown."""
     loss_table = {name: r for name, r in records.items() if _LOSS_TABLE_NAME.fullmatch(name)}
@@ -71,6 +95,7 @@ def render(records: Records, folder: str = "results") -> str:
     for name, record in records.items():
         if name not in loss_table:
             families.setdefault(Path(record.config).parent.name or "other", {})[name] = record
+    families = {family: split_test_sets(members) for family, members in families.items()}
     parts = [_HEAD.format(folder=folder)]
     parts += [_render_family(family, members) for family, members in sorted(families.items())]
     if loss_table:
@@ -109,9 +134,7 @@ def _render_family(family: str, records: Records) -> str:
     ]
     rows = []
     for name, record in records.items():
-        rows.append(
-            [name, Path(record.config).name, *(f.text([record]) for f in figures), *_run_cells(record)]
-        )
+        rows.append([name, Path(record.config).name, *(f.text([record]) for f in figures), *_run_cells(record)])
     for names in seed_groups(records):
         members = [records[name] for name in names]
         title = f"**mean of {len(names)}**: {', '.join(names)}"
@@ -144,8 +167,8 @@ def _render_loss_table(records: Records) -> str:
     """Box loss down, class loss across, one table per figure: mean ± sd over the seeds."""
     cells: dict[tuple[str, str], list[RunRecord]] = {}
     for name, record in records.items():
-        match = _LOSS_TABLE_NAME.fullmatch(name)
-        cells.setdefault((match["box"], match["cls"]), []).append(record)
+        if match := _LOSS_TABLE_NAME.fullmatch(name):
+            cells.setdefault((match["box"], match["cls"]), []).append(record)
     box_losses = sorted({box for box, _ in cells})
     cls_losses = sorted({cls for _, cls in cells})
     parts = ["## Box loss by class loss\n"]
@@ -174,7 +197,7 @@ def render_main_figures(record: RunRecord, table: Callable[..., str]) -> str:
         table: ``tabulate.tabulate`` or the like.
     """
     rows = [
-        [group, metric, "undefined" if value != value else f"{value:.{3 if group == 'edge' else 1}f}"]  # noqa: PLR0124
+        [group, metric, "undefined" if value != value else f"{value:.{3 if group.endswith('edge') else 1}f}"]  # noqa: PLR0124
         for group, metrics in record.results.items()
         for metric, value in metrics.items()
         if "-" not in metric

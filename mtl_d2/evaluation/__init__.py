@@ -1,7 +1,8 @@
 """Evaluators: one per task, each scores the images that carry its label and leaves the others out."""
 
-from mtl_d2.evaluation.instance import InstanceEvaluator
-from mtl_d2.evaluation.panoptic import PanopticEvaluator
-from mtl_d2.evaluation.sem_seg import SemSegEvaluator
+from .edge import EdgeEvaluator
+from .instance import InstanceEvaluator
+from .panoptic import PanopticEvaluator
+from .sem_seg import SemSegEvaluator
 
-__all__ = ["InstanceEvaluator", "PanopticEvaluator", "SemSegEvaluator"]
+__all__ = ["EdgeEvaluator", "InstanceEvaluator", "PanopticEvaluator", "SemSegEvaluator"]

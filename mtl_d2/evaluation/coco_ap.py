@@ -16,6 +16,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 Backend = Literal["faster-coco-eval", "pycocotools"]
+IoUType = Literal["bbox", "segm"]
 Figures = dict[str, float]
 
 
@@ -53,7 +54,7 @@ def build_coco(images: list[dict[str, Any]], annotations: list[dict[str, Any]], 
 def precision_recall(
     ground_truth: COCO,
     detections: COCO,
-    iou_type: Literal["bbox", "segm"],
+    iou_type: IoUType,
     max_dets: int,
     backend: Backend | None = None,
 ) -> PrecisionRecall:

@@ -32,12 +32,17 @@ class EdgeEvaluator(DatasetEvaluator):
     Args:
         dataset_name: registered name; ground truth is read from its records (see ``ground_truth_edges``).
         output_dir: where the first rank writes ``edge_counts.npz`` (file names, and (N, T, 4) counts as
-            ``edge_counts`` returns them) and ``edge_pr.csv`` (threshold, precision, recall); None writes nothing.
+            ``edge_counts`` returns them) and ``edge_pr.csv`` (threshold, precision, recall); None writes
+            nothing.
         max_dist: matching radius as a fraction of the image diagonal.
         nms: whether to apply non-maximum suppression first.
         thin: whether to thin each binary map; ``nms=False, thin=False`` scores crispness.
         thresholds: number of thresholds.
-        workers: scoring processes of each rank; None shares the cores among the ranks, 0 scores in this process.
+        workers: scoring processes of each rank; None shares the cores among the ranks, 0 scores in this
+            process.
+
+    After ``evaluate`` on the first rank ``num_images`` is the number of images that were scored, and
+    ``scores`` has the precision and recall curves.
     """
 
     def __init__(
@@ -59,7 +64,12 @@ class EdgeEvaluator(DatasetEvaluator):
         self._thresholds = thresholds
         ignore_label = MetadataCatalog.get(dataset_name).get("ignore_label", 255)
         self._score = partial(
-            score_record, ignore_label=ignore_label, max_dist=max_dist, nms=nms, thin=thin, thresholds=thresholds
+            score_record,
+            ignore_label=ignore_label,
+            max_dist=max_dist,
+            nms=nms,
+            thin=thin,
+            thresholds=thresholds,
         )
         self._records: dict[str, Record] | None = None
         self._pool: ProcessPoolExecutor | None = None
@@ -107,7 +117,7 @@ class EdgeEvaluator(DatasetEvaluator):
         if not counts:
             logger.warning("No image of %s that was evaluated has an edge label.", self._dataset_name)
         names = sorted(counts)
-        stacked = np.stack([counts[name] for name in names]) if names else np.zeros((0, self._thresholds, 4), np.int64)
+        stacked = np.array([counts[name] for name in names]).reshape(len(names), self._thresholds, 4)
         self.scores = edge_scores(stacked)
         if self._output_dir is not None:
             _save(self._output_dir, names, stacked, self.scores)
@@ -144,7 +154,9 @@ def score_record(record: Record, prob: np.ndarray, *, ignore_label: int, **optio
 def _edge_map(record: Record, output: dict) -> np.ndarray:
     name = record["file_name"]
     if "edge" not in output:
-        raise ValueError(f"The model's output for {name} has no 'edge': ask it for the edge task, or drop EdgeEvaluator.")
+        raise ValueError(
+            f"The model's output for {name} has no 'edge': ask for the task, or drop EdgeEvaluator."
+        )
     prob = output["edge"]
     if isinstance(prob, torch.Tensor):
         prob = prob.detach().float().cpu().numpy()
@@ -160,9 +172,9 @@ def _default_workers() -> int:
 
 
 def _start_pool(workers: int) -> ProcessPoolExecutor:
-    # Forked, as PyTorch's data loader workers are: a spawned process would import torch, and the caller's script,
-    # which takes seconds. What runs there is numpy and scipy, without threads and without CUDA. Elsewhere than on
-    # Linux a fork is not safe.
+    # Forked, as PyTorch's data loader workers are: a spawned process would import torch, and the caller's
+    # script, which takes seconds. What runs there is numpy and scipy, without threads and without CUDA.
+    # Elsewhere than on Linux a fork is not safe.
     method = "fork" if sys.platform == "linux" else "spawn"
     return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context(method))
 
@@ -173,5 +185,10 @@ def _save(output_dir: Path, names: list[str], counts: np.ndarray, scores: EdgeSc
     levels = np.arange(1, counts.shape[1] + 1) / (counts.shape[1] + 1)
     table = np.stack([levels, scores.precision, scores.recall], axis=1)
     np.savetxt(
-        output_dir / "edge_pr.csv", table, fmt="%.6f", delimiter=",", header="threshold,precision,recall", comments=""
+        output_dir / "edge_pr.csv",
+        table,
+        fmt="%.6f",
+        delimiter=",",
+        header="threshold,precision,recall",
+        comments="",
     )

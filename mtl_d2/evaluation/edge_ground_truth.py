@@ -23,9 +23,9 @@ def ground_truth_edges(record: Record, ignore_label: int = 255) -> np.ndarray:
     """Edges of a record, one pixel wide.
 
     Read from ``edge_file_name`` where there is one (0 is no edge, 255 is an edge, as is 1), else derived by
-    ``edge_source``: "instance" from the masks of ``annotations``, where crowd regions are ignored; "semantic" from
-    ``sem_seg_file_name``, where ``ignore_label`` is ignored; "union" from the instances painted over the semantic
-    map, where both are. A pixel that an instance covers is never ignored.
+    ``edge_source``: "instance" from the masks of ``annotations``, where crowd regions are ignored;
+    "semantic" from ``sem_seg_file_name``, where ``ignore_label`` is ignored; "union" from the instances
+    painted over the semantic map, where both are. A pixel that an instance covers is never ignored.
 
     Args:
         record: a dataset dict with ``height`` and ``width``.
@@ -35,14 +35,17 @@ def ground_truth_edges(record: Record, ignore_label: int = 255) -> np.ndarray:
         (height, width) uint8 in {0, 1, 255}: no edge, edge, ignored.
 
     Raises:
-        ValueError: the record has no edge label, lacks what its edge label is derived from, or a size is wrong.
+        ValueError: the record has no edge label, lacks what its edge label is derived from, or a size is
+            wrong.
     """
     size = int(record["height"]), int(record["width"])
     if "edge_file_name" in record:
         return (_read_map(record["edge_file_name"], size) != 0).astype(np.uint8)
     source = record.get("edge_source")
     if source not in EDGE_SOURCES:
-        raise ValueError(f"{_name(record)}: edge_source must be one of {', '.join(EDGE_SOURCES)}, found {source!r}.")
+        raise ValueError(
+            f"{_name(record)}: edge_source must be one of {', '.join(EDGE_SOURCES)}, found {source!r}."
+        )
     ignore = np.zeros(size, bool)
     sem_seg = None
     masks: Sequence[np.ndarray] = []
@@ -55,7 +58,9 @@ def ground_truth_edges(record: Record, ignore_label: int = 255) -> np.ndarray:
         for annotation in annotations:
             if annotation.get("iscrowd", 0):
                 ignore |= mask_api.decode(_rle(annotation, size, record)).astype(bool)
-        rles = [_rle(annotation, size, record) for annotation in annotations if not annotation.get("iscrowd", 0)]
+        rles = [
+            _rle(annotation, size, record) for annotation in annotations if not annotation.get("iscrowd", 0)
+        ]
         masks, areas = _DecodedMasks(rles), [int(mask_api.area(rle)) for rle in rles]
     ids = id_map(masks, sem_seg, areas=areas, size=size)
     num_classes = 1 if sem_seg is None else len(np.unique(sem_seg))
@@ -83,11 +88,13 @@ def _rle(annotation: dict, size: tuple[int, int], record: Record) -> dict:
         segmentation = mask_api.encode(np.asfortranarray(segmentation.astype(np.uint8)))
     if not isinstance(segmentation, dict):
         raise ValueError(
-            f"{_name(record)}: an annotation has no mask to derive edges from: its segmentation must be polygons "
-            f"or an RLE, found {segmentation!r}."
+            f"{_name(record)}: edges are derived from masks, so the segmentation of an annotation must be "
+            f"polygons or an RLE, found {segmentation!r}."
         )
     if tuple(segmentation["size"]) != size:
-        raise ValueError(f"{_name(record)}: an RLE has the size {segmentation['size']}, the image {list(size)}.")
+        raise ValueError(
+            f"{_name(record)}: an RLE has the size {segmentation['size']}, the image {list(size)}."
+        )
     if isinstance(segmentation["counts"], list):
         return mask_api.frPyObjects(segmentation, *size)
     return segmentation
@@ -98,14 +105,16 @@ def _read_map(file_name: str, size: tuple[int, int]) -> np.ndarray:
         labels = np.array(image)
     if labels.shape != size:
         raise ValueError(
-            f"{file_name} must have one channel and the size of its image, {size}, found shape {labels.shape}."
+            f"{file_name} must have one channel and its image's size, {size}, found shape {labels.shape}."
         )
     return labels
 
 
 def _needed(record: Record, key: str, source: str) -> Any:
     if key not in record:
-        raise ValueError(f"{_name(record)}: edge_source is {source!r}, but the record has no {key!r}: add it.")
+        raise ValueError(
+            f"{_name(record)}: edge_source is {source!r}, but the record has no {key!r}: add it."
+        )
     return record[key]
 
 

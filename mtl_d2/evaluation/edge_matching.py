@@ -2,8 +2,8 @@
 
 The matching has maximum cardinality: pairs are taken greedily by increasing distance, which is a few percent
 short of the maximum, then augmenting paths (Berge's theorem) bring it there. The paths are searched breadth
-first from all free pixels of the smaller side at once, as in Azad, Buluc and Pothen, "Computing maximum cardinality
-matchings in parallel on bipartite graphs via tree-grafting", TPDS 2017, without the grafting.
+first from all free pixels of the smaller side at once, as in Azad, Buluc and Pothen, "Computing maximum
+cardinality matchings in parallel on bipartite graphs via tree-grafting", TPDS 2017, without the grafting.
 """
 
 from dataclasses import dataclass
@@ -45,7 +45,8 @@ def match_pixels(pred: np.ndarray, gt: np.ndarray, radius: float) -> tuple[np.nd
         radius: greatest distance of a pair in pixels, inclusive. 0 matches a pixel with itself only.
 
     Returns:
-        (H, W) bool of the matched predicted pixels, and the same of the true ones. Both have as many pixels set.
+        (H, W) bool of the matched predicted pixels, and the same of the true ones. Both have as many pixels
+        set.
 
     Raises:
         ValueError: shapes differ, or the radius is negative or not finite.
@@ -112,8 +113,8 @@ def _rows(ends: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
 class Matching:
     """A matching that can grow and lose pixels.
 
-    ``of_pred[p]`` is the true pixel matched with predicted pixel p, ``of_true[g]`` the reverse, ``FREE`` if there is
-    none. Growing never unmatches a pixel, on either side.
+    ``of_pred[p]`` is the true pixel matched with predicted pixel p, ``of_true[g]`` the reverse, ``FREE`` if
+    there is none. Growing never unmatches a pixel, on either side.
     """
 
     def __init__(self, graph: PixelGraph):
@@ -172,10 +173,10 @@ class Matching:
         of_near: np.ndarray,
         of_far: np.ndarray,
     ) -> bool:
-        """Grow one alternating tree from each root at once, flip a path in every tree that reaches a free vertex.
+        """Grow alternating trees from all roots at once, flip a path in each that reaches a free vertex.
 
-        "Near" is the roots' side. The trees share no vertex, hence the paths do not either. Without a path no larger
-        matching exists.
+        "Near" is the roots' side. The trees share no vertex, hence the paths do not either. False, if no tree
+        reaches one: then no larger matching exists.
         """
         parent, root = self._parent, self._root
         root[roots] = roots

@@ -1,6 +1,7 @@
 """ODS, OIS and AP of soft edge maps, as the BSDS benchmark defines them.
 
-Arbelaez, Maire, Fowlkes and Malik, "Contour detection and hierarchical image segmentation", PAMI 2011, section 3.1.
+Arbelaez, Maire, Fowlkes and Malik, "Contour detection and hierarchical image segmentation", PAMI 2011,
+section 3.1.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from mtl_d2.structures import edge_nms
-from mtl_d2.structures import thin as thin_map
+from mtl_d2.structures.thinning import PixelThinner
 
 from .edge_matching import FREE, Matching, build_graph
 
@@ -31,14 +32,16 @@ def check_prob(prob: np.ndarray, shape: tuple[int, int], name: str = "the image"
     """Raise a ValueError unless ``prob`` is an edge map of ``shape`` with values in [0, 1]."""
     if prob.shape != tuple(shape):
         raise ValueError(
-            f"The edge map of {name} must have the size of its ground truth, {tuple(shape)}, found {prob.shape}: "
+            f"The edge map of {name} must have its ground truth's size, {tuple(shape)}, found {prob.shape}: "
             "resize it to the height and width of the record."
         )
     if not np.issubdtype(prob.dtype, np.floating):
         raise ValueError(f"The edge map of {name} must be of floats in [0, 1], found {prob.dtype}.")
     if prob.size and not (prob.min() >= 0 and prob.max() <= 1):
         found = "NaN" if np.isnan(prob).any() else f"{prob.min():g} to {prob.max():g}"
-        raise ValueError(f"The edge map of {name} must have values in [0, 1], found {found}: pass probabilities, not logits.")
+        raise ValueError(
+            f"The edge map of {name} must be within [0, 1], found {found}: pass probabilities, not logits."
+        )
 
 
 def edge_counts(
@@ -53,13 +56,14 @@ def edge_counts(
 ) -> np.ndarray:
     """Counts of matched edge pixels of one image, at each threshold.
 
-    The map is suppressed, rounded to 8 bits, and cut at the thresholds k / (thresholds + 1), k = 1 .. thresholds;
-    each binary map is thinned and matched with every annotator's pixels.
+    The map is suppressed, rounded to 8 bits, and cut at the thresholds k / (thresholds + 1), k = 1 ..
+    thresholds; each binary map is thinned and matched with every annotator's pixels.
 
-    A predicted pixel that is unmatched and lies within the matching radius of an ignored pixel is left out: it might
-    have been matched, were the label known. Pixels that cannot be left out are matched first, so that the counts
-    are unique although the matching is not. With several annotators a predicted pixel is matched if any of them
-    matched it; which one that is depends on the matching, here greedy by distance wherever that loses no pair.
+    A predicted pixel that is unmatched and lies within the matching radius of an ignored pixel is left out:
+    it might have been matched, were the label known. Pixels that cannot be left out are matched first, so
+    that the counts are unique although the matching is not. With several annotators a predicted pixel is
+    matched if any of them matched it; which one that is depends on the matching, here greedy by distance
+    wherever that loses no pair.
 
     Args:
         prob: (H, W) floats in [0, 1].
@@ -85,7 +89,10 @@ def edge_counts(
     radius = max_dist * float(np.hypot(*prob.shape))
     levels, positions = _distinct_maps(edge_nms(prob) if nms else prob, thresholds, thin)
     true_pixels = [np.flatnonzero((gt != 0) if ignore is None else (gt != 0) & ~ignore) for gt in gts]
-    pixels = np.unique(np.concatenate([*positions, np.zeros(0, np.intp)]))
+    ever = np.zeros(prob.size, bool)
+    for position in positions:
+        ever[position] = True
+    pixels = np.flatnonzero(ever)
     excusable = np.zeros(pixels.size, bool)
     if ignore is not None and pixels.size:
         excusable = (ndimage.distance_transform_edt(~ignore) <= radius).reshape(-1)[pixels]
@@ -101,28 +108,33 @@ def edge_counts(
 
 
 def _distinct_maps(prob: np.ndarray, thresholds: int, thin: bool) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Which binary map each threshold has, and the flat positions of the set pixels of each, from few to many.
+    """Which binary map each threshold has, and the positions of the set pixels of each, few to many.
 
     Index -1 stands for the empty map.
     """
     quantised = np.floor(prob * np.float32(255) + np.float32(0.5)).astype(np.uint8)
     # v / 255 >= k / (T + 1), in integers.
     cuts = -(-255 * np.arange(1, thresholds + 1) // (thresholds + 1))
-    at_least = np.bincount(quantised.reshape(-1), minlength=256)[::-1].cumsum()[::-1]
+    values = quantised.reshape(-1)
+    candidates = np.flatnonzero(values >= cuts[0])
+    candidates = candidates[np.argsort(255 - values[candidates], kind="stable")]
+    at_least = np.bincount(values, minlength=256)[::-1].cumsum()[::-1]
+    # The maps are nested: as many pixels are the same pixels.
     sizes, index = np.unique(at_least[cuts], return_inverse=True)
-    positions = []
-    for size in sizes[sizes > 0]:
-        binary = quantised >= cuts[np.argmax(at_least[cuts] == size)]
-        positions.append(np.flatnonzero(thin_map(binary) if thin else binary))
+    keep = PixelThinner(prob.shape) if thin else np.asarray
+    positions = [keep(candidates[:size]) for size in sizes[sizes > 0]]
     return index - np.count_nonzero(sizes == 0), positions
 
 
-def _count(matchings: list[Matching], present: np.ndarray, excusable: np.ndarray) -> tuple[int, int, int, int]:
+def _count(
+    matchings: list[Matching], present: np.ndarray, excusable: np.ndarray
+) -> tuple[int, int, int, int]:
     matched = np.zeros(present.size, bool)
     matched_true = 0
     for matching in matchings:
         if len(matchings) > 1:
-            # The union over annotators depends on the matching: do not let it depend on the thresholds before.
+            # The union over annotators depends on the matching: do not let it depend on the thresholds
+            # before.
             matching.restrict(np.zeros_like(present))
         if excusable.any():
             # Growing never unmatches a pixel: those that must be counted go first.
@@ -145,8 +157,8 @@ def edge_scores(counts: np.ndarray) -> EdgeScores:
     - ODS: best F of the summed counts, with precision and recall interpolated linearly between neighbouring
       thresholds in 100 steps. F is 2 P R / (P + R).
     - OIS: F of the sum of each image's counts at its own best threshold.
-    - AP: mean precision, interpolated over recall 0 : 0.01 : 1 with zero outside the range reached, times 0.01
-      per point as in the benchmark.
+    - AP: mean precision, interpolated over recall 0 : 0.01 : 1 with zero outside the range reached, times
+      0.01 per point as in the benchmark.
 
     Args:
         counts: (N, T, 4), from ``edge_counts``.

@@ -14,7 +14,7 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import BoxMode, Instances
 from detectron2.utils import comm
 
-from mtl_d2.evaluation.coco_ap import Backend, average_precision, build_coco, precision_recall
+from mtl_d2.evaluation.coco_ap import Backend, IoUType, average_precision, build_coco, precision_recall
 from mtl_d2.evaluation.rle import encode_mask, to_rle
 
 logger = logging.getLogger(__name__)
@@ -58,9 +58,7 @@ class InstanceEvaluator(DatasetEvaluator):
         self._backend = backend
         self._output_dir = output_dir
         self._records = {
-            record["image_id"]: record
-            for record in DatasetCatalog.get(dataset_name)
-            if "annotations" in record
+            record["image_id"]: record for record in DatasetCatalog.get(dataset_name) if "annotations" in record
         }
         # Of the whole dataset, so that the results have the same keys whichever images were processed.
         self._has_true_masks = any(
@@ -119,7 +117,7 @@ class InstanceEvaluator(DatasetEvaluator):
         if not detections:
             logger.warning("No labelled image was processed: AP is undefined.")
         if self._output_dir is not None:
-            self._write_detections(detections)
+            self._write_detections(detections, self._output_dir)
 
         image_ids = [image_id for image_id in self._records if image_id in detections]  # the dataset's order
         mask_image_ids = [image_id for image_id in image_ids if _all_have_masks(self._records[image_id])]
@@ -131,7 +129,7 @@ class InstanceEvaluator(DatasetEvaluator):
         return results
 
     def _score(
-        self, iou_type: str, image_ids: list[int | str], detections: dict[int | str, list[CocoDict]]
+        self, iou_type: IoUType, image_ids: list[int | str], detections: dict[int | str, list[CocoDict]]
     ) -> dict[str, float]:
         images, truth, found = [], [], []
         for index, image_id in enumerate(image_ids):
@@ -149,15 +147,13 @@ class InstanceEvaluator(DatasetEvaluator):
         )
         return average_precision(tables, self._class_names)
 
-    def _write_detections(self, detections: dict[int | str, list[CocoDict]]) -> None:
+    def _write_detections(self, detections: dict[int | str, list[CocoDict]], output_dir: str) -> None:
         """COCO's result format, with the dataset's own category ids."""
         results = [
             {
                 **detection,
                 "image_id": image_id,
-                "category_id": self._contiguous_to_dataset_id.get(
-                    detection["category_id"], detection["category_id"]
-                ),
+                "category_id": self._contiguous_to_dataset_id.get(detection["category_id"], detection["category_id"]),
             }
             for image_id, detections_of_image in detections.items()
             for detection in detections_of_image
@@ -166,8 +162,8 @@ class InstanceEvaluator(DatasetEvaluator):
             if "segmentation" in result:
                 counts = result["segmentation"]["counts"].decode("ascii")
                 result["segmentation"] = {**result["segmentation"], "counts": counts}
-        os.makedirs(self._output_dir, exist_ok=True)
-        with open(os.path.join(self._output_dir, "coco_instances_results.json"), "w") as file:
+        os.makedirs(output_dir, exist_ok=True)
+        with open(os.path.join(output_dir, "coco_instances_results.json"), "w") as file:
             json.dump(results, file)
 
 
@@ -188,7 +184,7 @@ def instances_to_coco(instances: Instances) -> list[CocoDict]:
     return detections
 
 
-def annotations_to_coco(record: dict[str, Any], iou_type: str) -> list[CocoDict]:
+def annotations_to_coco(record: dict[str, Any], iou_type: IoUType) -> list[CocoDict]:
     """A record's annotations as COCO ground truth without image_id.
 
     The area (pixels), by which objects are small, medium or large, is the annotation's own where it says so,
@@ -197,7 +193,7 @@ def annotations_to_coco(record: dict[str, Any], iou_type: str) -> list[CocoDict]
     result = []
     for annotation in record["annotations"]:
         box = BoxMode.convert(list(annotation["bbox"]), annotation["bbox_mode"], BoxMode.XYWH_ABS)
-        entry = {
+        entry: CocoDict = {
             "bbox": [float(x) for x in box],
             "category_id": int(annotation["category_id"]),
             "iscrowd": int(annotation.get("iscrowd", 0)),
@@ -213,9 +209,9 @@ def annotations_to_coco(record: dict[str, Any], iou_type: str) -> list[CocoDict]
     return result
 
 
-def _detection_to_coco(detection: CocoDict, image_id: int, iou_type: str) -> CocoDict:
+def _detection_to_coco(detection: CocoDict, image_id: int, iou_type: IoUType) -> CocoDict:
     """A detection with the area that COCO sorts it by: its mask's for masks, its box's for boxes."""
-    entry = {"image_id": image_id, "iscrowd": 0}
+    entry: CocoDict = {"image_id": image_id, "iscrowd": 0}
     entry.update((key, detection[key]) for key in ("category_id", "score"))
     if iou_type == "segm":
         rle = detection["segmentation"]

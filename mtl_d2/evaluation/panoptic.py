@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pycocotools.mask as mask_util
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
@@ -17,7 +18,7 @@ from mtl_d2.evaluation.panoptic_quality import (
     count_matches,
     panoptic_quality,
 )
-from mtl_d2.evaluation.rle import decode_annotations
+from mtl_d2.evaluation.rle import paint_mask, to_rle
 from mtl_d2.evaluation.sem_seg import read_sem_seg
 
 logger = logging.getLogger(__name__)
@@ -82,9 +83,7 @@ class PanopticEvaluator(DatasetEvaluator):
         if not isthing and category_id in self._stuff_ids:
             return len(self._thing_classes) + self._stuff_ids.index(category_id)
         kind = "thing" if isthing else "stuff"
-        known = (
-            f"0 to {len(self._thing_classes) - 1}" if isthing else f"one of the stuff_ids {self._stuff_ids}"
-        )
+        known = f"0 to {len(self._thing_classes) - 1}" if isthing else f"one of the stuff_ids {self._stuff_ids}"
         raise ValueError(
             f"{file_name}: a panoptic segment has {kind} category {category_id}, expected {known}; the "
             "metadata of the dataset and the model that predicts must name the same classes."
@@ -123,21 +122,20 @@ class PanopticEvaluator(DatasetEvaluator):
                 f"width) = {(height, width)}; correct the file or the record."
             )
         segments = [
-            Segment(self._class_index(False, semantic_id, record["file_name"]))
-            for semantic_id in self._stuff_ids
+            Segment(self._class_index(False, semantic_id, record["file_name"])) for semantic_id in self._stuff_ids
         ]
         stuff = np.zeros(len(self._semantic_classes) + 1, dtype=np.int64)  # things and void stay 0
         stuff[self._stuff_ids] = np.arange(1, len(segments) + 1)
         ids = stuff[sem_seg]
-        masks = decode_annotations(record["annotations"], height, width)
+        rles = [to_rle(annotation["segmentation"], height, width) for annotation in record["annotations"]]
         crowds = np.array([bool(a.get("iscrowd", 0)) for a in record["annotations"]], dtype=bool)
         # Crowds lie below instances, and larger instances below smaller ones, so that none is hidden.
-        areas = masks.sum(axis=(1, 2))
+        areas = np.array([mask_util.area(rle) for rle in rles], dtype=np.int64)
         for index in np.lexsort((-areas, ~crowds)):
             annotation = record["annotations"][index]
             class_index = self._class_index(True, annotation["category_id"], record["file_name"])
             segments.append(Segment(class_index, bool(crowds[index])))
-            ids[masks[index]] = len(segments)
+            paint_mask(ids, rles[index], len(segments))
         return PanopticMap(ids, segments)
 
     def evaluate(self) -> "OrderedDict[str, dict[str, float]]":

@@ -105,9 +105,7 @@ def panoptic_quality(counts: PanopticCounts, class_names: list[str], num_things:
         }
     groups = {"": slice(None), "_th": slice(0, num_things), "_st": slice(num_things, None)}
     figures = {
-        name + suffix: _mean(values[group])
-        for suffix, group in groups.items()
-        for name, values in per_class.items()
+        name + suffix: _mean(values[group]) for suffix, group in groups.items() for name, values in per_class.items()
     }
     for name, value in zip(class_names, per_class["PQ"], strict=True):
         figures[f"PQ-{name}"] = 100.0 * float(value)

@@ -1,6 +1,5 @@
 """Masks as COCO run lengths (RLE), and back."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -55,9 +54,8 @@ def to_rle(segmentation: list | RLE, height: int, width: int) -> RLE:
     return mask_util.merge(mask_util.frPyObjects(segmentation, height, width))
 
 
-def decode_annotations(annotations: Sequence[dict[str, Any]], height: int, width: int) -> np.ndarray:
-    """Masks of annotations that all have a segmentation: (N, H, W), bool."""
-    if not annotations:
-        return np.zeros((0, height, width), dtype=bool)
-    rles = [to_rle(annotation["segmentation"], height, width) for annotation in annotations]
-    return mask_util.decode(rles).transpose(2, 0, 1).astype(bool)
+def paint_mask(canvas: np.ndarray, rle: RLE, value: int) -> None:
+    """Write ``value`` into the pixels of a mask, touching only the mask's own bounding box: canvas is (H, W)."""
+    left, top, width, height = mask_util.toBbox(rle).astype(int)
+    box = (slice(top, top + height), slice(left, left + width))
+    canvas[box][mask_util.decode(rle)[box] > 0] = value

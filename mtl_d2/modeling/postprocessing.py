@@ -47,10 +47,10 @@ def combine_panoptic(
     masks = instances.pred_masks.to(device=device, dtype=torch.bool)
     if device.type == "cpu":
         boxes = instances.pred_boxes.tensor if instances.has("pred_boxes") else None
-        segment_ids, kept = _paint_in_boxes(masks, order, overlap_threshold, boxes)
+        segment_ids, painted = _paint_in_boxes(masks, order, overlap_threshold, boxes)
     else:
-        segment_ids, kept = _paint_without_sync(masks, order, overlap_threshold)
-    kept, free_areas = _read_back(kept, _count_labels(sem_seg_labels, segment_ids == 0))
+        segment_ids, painted = _paint_without_sync(masks, order, overlap_threshold)
+    kept, free_areas = _read_back(painted, _count_labels(sem_seg_labels, segment_ids == 0))
 
     segments_info: list[dict] = []
     for rank in (rank for rank, is_kept in enumerate(kept) if is_kept):
@@ -71,8 +71,7 @@ def combine_panoptic(
             segments_info.append(
                 {"id": len(segments_info) + 1, "isthing": False, "category_id": label, "area": area}
             )
-    stuff_segments = label_to_id.to(device)[sem_seg_labels]
-    return torch.where(segment_ids == 0, stuff_segments, segment_ids), segments_info
+    return torch.where(segment_ids == 0, _look_up(label_to_id, sem_seg_labels), segment_ids), segments_info
 
 
 def _paint_in_boxes(
@@ -81,7 +80,7 @@ def _paint_in_boxes(
     """Paint the masks (R, H, W) in that order, on the CPU, each within its box (R, 4).
 
     Returns:
-        (H, W) int32 map of 1, 2, ... in the order painted, 0 where free; and which of `order` are in it, bool.
+        (H, W) int32 map of 1, 2, ... in the order painted, 0 where free; and which of `order` are in it.
     """
     height, width = masks.shape[1:]
     segment_ids = np.zeros((height, width), np.int32)
@@ -139,10 +138,19 @@ def _paint_without_sync(masks: Tensor, order: Tensor, overlap_threshold: float) 
 
 def _count_labels(labels: Tensor, free: Tensor) -> Tensor:
     """(L, 2) number of pixels of each label that are taken, and that are free, from one pass over the map."""
-    keys = (labels * 2 + free).flatten()
-    # np.bincount is several times faster than torch's on a CPU.
-    counts = torch.from_numpy(np.bincount(keys.numpy())) if keys.device.type == "cpu" else keys.bincount()
+    if labels.device.type == "cpu":
+        # numpy counts and gathers several times faster than torch does on a CPU.
+        counts = torch.from_numpy(np.bincount((labels.numpy() * 2 + free.numpy()).ravel()))
+    else:
+        counts = (labels * 2 + free).flatten().bincount()
     return torch.nn.functional.pad(counts, (0, len(counts) % 2)).view(-1, 2)
+
+
+def _look_up(table: Tensor, labels: Tensor) -> Tensor:
+    """table[labels], on the device of the labels."""
+    if labels.device.type == "cpu":
+        return torch.from_numpy(table.numpy()[labels.numpy()])
+    return table.to(labels.device)[labels]
 
 
 def _read_back(kept: Tensor, counts: Tensor) -> tuple[list[bool], dict[int, int]]:

@@ -1,14 +1,13 @@
 """Edge labels from id maps.
 
-An edge label is an array of {0, 1, 255}: no edge, edge, ignored. Edges are one pixel wide and one-sided: a pixel
-is an edge where its id differs from that of its right or lower neighbour. They must be made after every geometric
-augmentation, because a one-pixel line does not survive resampling.
+An edge label is an array of {0, 1, 255}: no edge, edge, ignored. Edges are one pixel wide and one-sided: a
+pixel is an edge where its id differs from that of its right or lower neighbour. They must be made after every
+geometric augmentation, because a one-pixel line does not survive resampling.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,9 +18,10 @@ IGNORE = 255
 def edges_from_ids(ids: np.ndarray, ignore: np.ndarray | None = None) -> np.ndarray:
     """One-pixel, one-sided edges of an id map.
 
-    A pixel is an edge where it differs from its right or lower neighbour and both are valid. A pair that touches an
-    ignored pixel is not known to be an edge or not: its left (upper) pixel is ignored, unless its other pair makes
-    it an edge. Ignored pixels themselves are ignored. The border of the image is no edge.
+    A pixel is an edge where it differs from its right or lower neighbour and both are valid. A pair that
+    touches an ignored pixel is not known to be an edge or not: its left (upper) pixel is ignored, unless
+    its other pair makes it an edge. Ignored pixels themselves are ignored. The border of the image is no
+    edge.
 
     Args:
         ids: (H, W), any integer type: which object or class a pixel belongs to.
@@ -64,13 +64,13 @@ def id_map(
 ) -> np.ndarray:
     """Paint instances, largest first, over a semantic map.
 
-    Semantic ids are relabelled densely to 0 .. K-1 (without a semantic map everything is 0) and instance ``i``
-    becomes ``K + i``, so that the ids stay small whatever the semantic ids are. Of instances of one size the later
-    one is on top.
+    Semantic ids are relabelled densely to 0 .. K-1 (without a semantic map everything is 0, K = 1) and
+    instance ``i`` becomes ``K + i``, so that the ids stay small whatever the semantic ids are. Of instances
+    of one size the later one is on top.
 
     Args:
-        masks: N masks of shape (H, W), as one (N, H, W) array or as a sequence. Each is read once, if ``areas`` is
-            given, so that a lazy sequence need not hold all of them.
+        masks: N masks of shape (H, W), as one (N, H, W) array or as a sequence. With ``areas`` and ``size``
+            given each is read once, so that a lazy sequence need not hold all of them.
         sem_seg: (H, W) integers, or None.
         areas: the N areas of the masks, in any unit; counted where None.
         size: (H, W), needed only where there is neither a mask nor a semantic map.
@@ -104,15 +104,17 @@ def _size_of(masks: Sequence[np.ndarray] | np.ndarray) -> tuple[int, int]:
     if isinstance(masks, np.ndarray) and masks.ndim == 3:
         return masks.shape[1], masks.shape[2]
     if len(masks) == 0:
-        raise ValueError("id_map of no masks and no semantic map needs the size of the image: pass size=(H, W).")
+        raise ValueError(
+            "id_map of no mask and no semantic map needs the size of the image: pass size=(H, W)."
+        )
     return np.asarray(masks[0]).shape
 
 
 def downsample_edges(edge: Tensor, stride: int) -> Tensor:
     """Edge labels of a map ``stride`` times coarser, by max-pooling.
 
-    A cell is an edge if any of its pixels is one, ignored if all of them are ignored, else no edge. Cells that
-    reach over the right or lower border count the pixels inside.
+    A cell is an edge if any of its pixels is one, ignored if all of them are ignored, else no edge. Cells
+    that reach over the right or lower border count the pixels inside alone.
 
     Args:
         edge: (N, H, W) integers in {0, 1, 255}.
@@ -130,5 +132,4 @@ def downsample_edges(edge: Tensor, stride: int) -> Tensor:
     cells = edge.reshape(count, edge.shape[1] // stride, stride, edge.shape[2] // stride, stride)
     any_edge = (cells == EDGE).any(dim=4).any(dim=2)
     all_ignored = (cells == IGNORE).all(dim=4).all(dim=2)
-    pooled = torch.where(all_ignored, torch.full_like(any_edge, IGNORE, dtype=edge.dtype), any_edge.to(edge.dtype))
-    return pooled
+    return any_edge.to(edge.dtype).masked_fill(all_ignored, IGNORE)

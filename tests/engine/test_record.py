@@ -186,6 +186,17 @@ def test_records_with_other_overrides_are_not_averaged():
     assert seed_groups({"a": _replace(1), "b": _replace(1)}) == []
 
 
+def test_several_test_sets_have_a_row_each():
+    def scored(seed, val, other):
+        results = {"val/bbox": {"AP": val}, "other/bbox": {"AP": other}}
+        return _replace(seed, results=results, images={"val/instance": 3, "other/instance": 5})
+
+    page = render({"a": scored(1, 40.0, 10.0), "b": scored(2, 44.0, 20.0)})
+    assert "| a on val | joint.yaml | 40.0 | instance 3 |" in page
+    assert "| b on other | joint.yaml | 20.0 | instance 5 |" in page
+    assert "**mean of 2**: a on val, b on val | joint.yaml | 42.0 ± 2.8 |" in page
+
+
 def test_loss_table_is_a_matrix_of_means_over_seeds():
     records = {
         "loss_table/smooth_l1_ce_seed0": _replace(0, 40.0),

@@ -19,9 +19,7 @@ def _instances(masks, scores, classes=None, with_masks=True):
     instances = Instances(SIZE)
     instances.pred_boxes = BitMasks(masks).get_bounding_boxes()
     instances.scores = torch.as_tensor(scores, dtype=torch.float32)
-    instances.pred_classes = torch.as_tensor(
-        classes if classes is not None else [0] * len(masks), dtype=torch.long
-    )
+    instances.pred_classes = torch.as_tensor(classes if classes is not None else [0] * len(masks), dtype=torch.long)
     if with_masks:
         instances.pred_masks = masks
     return instances
@@ -80,9 +78,7 @@ def test_faster_coco_eval_and_pycocotools_agree(register, max_dets):
     assert 0 < reference["segm"]["AP"] < 100
     for task in ("bbox", "segm"):
         assert fast[task].keys() == reference[task].keys()
-        np.testing.assert_allclose(
-            list(fast[task].values()), list(reference[task].values()), atol=1e-9, rtol=0
-        )
+        np.testing.assert_allclose(list(fast[task].values()), list(reference[task].values()), atol=1e-9, rtol=0)
 
 
 def test_equals_detectron2s_evaluator_at_100_detections(register, tmp_path):
@@ -100,18 +96,17 @@ def test_equals_detectron2s_evaluator_at_100_detections(register, tmp_path):
 
 
 def test_ap_at_400_detections_counts_beyond_the_100th(register):
-    """200 objects, all found: COCO's usual 100 detections reach half of them; AP at 400 must not stay
-    there."""
-    masks = [rectangle(*SIZE, y, x, y + 3, x + 3) for y in range(0, 60, 4) for x in range(0, 56, 4)][:200]
+    """125 objects, all found: COCO's usual 100 detections reach 80 % of them; AP at 400 must reach all."""
+    masks = [rectangle(*SIZE, y, x, y + 3, x + 3) for y in range(0, 60, 4) for x in range(0, 56, 4)][:125]
     records = [_record(1, [annotation(m) for m in masks])]
-    scores = np.linspace(0.9, 0.1, 200)
-    for max_dets, recall in [(100, 50.0), (400, 100.0)]:
+    scores = np.linspace(0.9, 0.1, 125)
+    for max_dets, recall in [(100, 80.0), (400, 100.0)]:
         for backend in ("pycocotools", None):
             name = register(records, thing_classes=["nucleus"], max_dets=max_dets)
             results, _ = _evaluate(name, {1: _instances(masks, scores)}, backend=backend)
             assert results["segm"]["AR"] == pytest.approx(recall)
             # Precision is 1 at every one of the 101 recalls up to the one reached.
-            assert results["segm"]["AP"] == pytest.approx(100 * (51 / 101 if recall == 50 else 1))
+            assert results["segm"]["AP"] == pytest.approx(100 * (81 / 101 if recall == 80 else 1))
 
 
 def test_unlabelled_image_is_left_out_and_an_empty_one_counts(register):

@@ -2,7 +2,7 @@ import numpy as np
 import pycocotools.mask as mask_util
 import pytest
 
-from mtl_d2.evaluation.rle import decode_annotations, encode_mask, to_rle
+from mtl_d2.evaluation.rle import encode_mask, paint_mask, to_rle
 
 
 def _cases():
@@ -30,17 +30,15 @@ def test_to_rle_reads_polygons_uncompressed_and_compressed():
     compressed = to_rle(polygon, 8, 9)
     mask = mask_util.decode(compressed).astype(bool)
     assert mask.sum() == 12
-    counts = np.diff(
-        np.flatnonzero(np.diff(mask.T.ravel(), prepend=False, append=False)), prepend=0, append=72
-    )
+    counts = np.diff(np.flatnonzero(np.diff(mask.T.ravel(), prepend=False, append=False)), prepend=0, append=72)
     uncompressed = to_rle({"counts": counts.tolist(), "size": [8, 9]}, 8, 9)
     assert (mask_util.decode(uncompressed) == mask).all()
     assert to_rle(compressed, 8, 9) is compressed
     assert mask_util.area(to_rle([], 8, 9)) == 0
 
 
-def test_decode_annotations_gives_one_mask_each():
-    polygon = [[2.0, 1.0, 6.0, 1.0, 6.0, 4.0, 2.0, 4.0]]
-    masks = decode_annotations([{"segmentation": polygon}, {"segmentation": [polygon[0][:]]}], 8, 9)
-    assert masks.shape == (2, 8, 9) and masks.dtype == bool and masks.sum() == 24
-    assert decode_annotations([], 8, 9).shape == (0, 8, 9)
+def test_paint_mask_writes_the_masks_pixels_and_no_others():
+    for name, mask in _cases():
+        canvas = np.full(mask.shape, 7)
+        paint_mask(canvas, encode_mask(mask), 9)
+        assert (canvas == np.where(mask, 9, 7)).all(), name

@@ -28,9 +28,7 @@ def test_equals_detectron2s_evaluator(register, save_label):
     for i in range(4):
         label = rng.choice([0, 1, 2, 255], size=(20, 17 + i))  # class 3 is predicted but never true
         records.append({"file_name": f"{i}.jpg", "sem_seg_file_name": save_label(label)})
-        predictions.append(
-            np.where(rng.random(label.shape) < 0.6, label % 255, rng.integers(0, 4, label.shape))
-        )
+        predictions.append(np.where(rng.random(label.shape) < 0.6, label % 255, rng.integers(0, 4, label.shape)))
     name = register(records, stuff_classes=CLASSES, ignore_label=255)
     expected = _run(Detectron2SemSegEvaluator(name), records, predictions)
     figures = _run(SemSegEvaluator(name), records, predictions)

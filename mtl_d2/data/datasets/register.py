@@ -1,5 +1,6 @@
 """Registration in Detectron2's catalogs: lazy, nothing on disk is read."""
 
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -46,16 +47,16 @@ def register_coco_multitask(
     replace: bool = False,
 ) -> None:
     """Register a dataset of the form "COCO instances json + image folder + folder of semantic PNGs"."""
+    load = functools.partial(
+        load_coco_multitask,
+        json_file,
+        image_root,
+        sem_seg_root,
+        schema.edge_source,
+        thing_classes=schema.thing_classes,
+        dataset_name=name,
+    )
     paths = {"json_file": str(json_file), "image_root": str(image_root)}
     if sem_seg_root is not None:
         paths["sem_seg_root"] = str(sem_seg_root)
-
-    def load() -> list[dict]:
-        return load_coco_multitask(
-            **paths,
-            edge_source=schema.edge_source,
-            thing_classes=schema.thing_classes,
-            dataset_name=name,
-        )
-
     register_dataset(name, load, schema, replace=replace, **paths)

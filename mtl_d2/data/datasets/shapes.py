@@ -42,9 +42,12 @@ def load_shapes(folder: Path, split: str) -> list[dict]:
             f"{recipe}: 'version': found {version!r}, expected {RECIPE_VERSION}, scores on two recipes do "
             "not compare; remove the folder and run tools/make_shapes.py."
         )
+    paths = _paths(folder, split)
     return load_coco_multitask(
-        **_paths(folder, split),
-        edge_source=SCHEMA.edge_source,
+        paths["json_file"],
+        paths["image_root"],
+        paths["sem_seg_root"],
+        SCHEMA.edge_source,
         thing_classes=SCHEMA.thing_classes,
         dataset_name=name,
     )

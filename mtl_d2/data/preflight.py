@@ -1,0 +1,145 @@
+"""What is checked before a training starts, so that it does not fail after an hour."""
+
+import difflib
+import logging
+from collections.abc import Mapping, Sequence
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from mtl_d2.data.schema import DatasetError, DatasetSchema
+from mtl_d2.data.validate import validate_records
+
+logger = logging.getLogger(__name__)
+
+# Keys of a record that carry the labels of a task; one of them is enough.
+RECORD_KEYS: dict[str, tuple[str, ...]] = {
+    "instance": ("annotations",),
+    "sem_seg": ("sem_seg_file_name",),
+    "edge": ("edge_file_name", "edge_source"),
+}
+
+
+def preflight(
+    cfg: CfgNode, *, record_keys: Mapping[str, Sequence[str]] = RECORD_KEYS
+) -> dict[str, dict[str, int]]:
+    """Check every dataset of cfg.DATASETS.TRAIN and TEST against its files, its schema and cfg.
+
+    Args:
+        cfg: the config of the run.
+        record_keys: label keys of a record by task; tasks that it lacks are not checked for labels.
+
+    Returns:
+        {dataset: {"images": number, task: number of images labelled for it, ...}}.
+
+    Raises:
+        DatasetError: the first problem, with dataset, file or key, what was found and what to do.
+    """
+    if len(cfg.DATASETS.TRAIN) == 0:
+        raise DatasetError("DATASETS.TRAIN: found no dataset, expected at least one; name one.")
+    counts: dict[str, dict[str, int]] = {}
+    schemas: dict[str, DatasetSchema] = {}
+    for name in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):
+        records = load_records(name)
+        schemas[name] = DatasetSchema.from_metadata(MetadataCatalog.get(name))
+        validate_records(records, schemas[name], check_files=True, name=name)
+        counts[name] = {"images": len(records), **_count_labels(records, cfg.MODEL.MTL.TASKS, record_keys)}
+        _check_class_counts(cfg, name, schemas[name], counts[name])
+    _check_same_classes(cfg.DATASETS.TRAIN, schemas)
+    _check_tasks_labelled(cfg, counts)
+    _warn_about_detections(cfg, schemas)
+    return counts
+
+
+def load_records(name: str) -> list[dict]:
+    """The records of a registered dataset.
+
+    Raises:
+        DatasetError: the name is not registered (near names are listed), or its loader fails.
+    """
+    known = DatasetCatalog.list()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "register it before the run."
+        raise DatasetError(f"DATASETS: found {name!r}, expected a registered dataset; {hint}")
+    try:
+        return DatasetCatalog.get(name)
+    except DatasetError:
+        raise
+    except (AssertionError, KeyError, OSError, TypeError, ValueError) as error:
+        raise DatasetError(
+            f"dataset '{name}': its loader fails with {type(error).__name__}: {error}; check its files, and "
+            "that DETECTRON2_DATASETS is the folder that holds them."
+        ) from error
+
+
+def _count_labels(
+    records: Sequence[dict], tasks: Sequence[str], record_keys: Mapping[str, Sequence[str]]
+) -> dict[str, int]:
+    def has_label(record: dict, key: str) -> bool:
+        return key in record and not (key == "edge_source" and record[key] == "none")
+
+    return {
+        task: sum(any(has_label(record, key) for key in record_keys[task]) for record in records)
+        for task in tasks
+        if task in record_keys
+    }
+
+
+def _check_class_counts(cfg: CfgNode, name: str, schema: DatasetSchema, counts: Mapping[str, int]) -> None:
+    if counts.get("instance"):
+        key = "MODEL.ROI_HEADS.NUM_CLASSES"
+        _check_equal(key, cfg.MODEL.ROI_HEADS.NUM_CLASSES, len(schema.thing_classes), "thing_classes", name)
+    if counts.get("sem_seg"):
+        head = cfg.MODEL.SEM_SEG_HEAD
+        key = "MODEL.SEM_SEG_HEAD"
+        _check_equal(f"{key}.NUM_CLASSES", head.NUM_CLASSES, len(schema.stuff_classes), "stuff_classes", name)
+        _check_equal(f"{key}.IGNORE_VALUE", head.IGNORE_VALUE, schema.ignore_label, "ignore_label", name)
+
+
+def _check_equal(key: str, found: int, expected: int, field: str, name: str) -> None:
+    if found != expected:
+        raise DatasetError(
+            f"{key}: found {found}, expected {expected}, as in {field} of dataset '{name}'; set {key} "
+            f"{expected}."
+        )
+
+
+def _check_same_classes(names: Sequence[str], schemas: Mapping[str, DatasetSchema]) -> None:
+    for field in ("thing_classes", "stuff_classes"):
+        given = [name for name in names if getattr(schemas[name], field)]
+        for name in given[1:]:
+            if getattr(schemas[name], field) != getattr(schemas[given[0]], field):
+                raise DatasetError(
+                    f"DATASETS.TRAIN: {field} of '{name}' differ from those of '{given[0]}', expected the "
+                    "same classes in the same order; train on one of them, or register it with the other's "
+                    "classes."
+                )
+
+
+def _check_tasks_labelled(cfg: CfgNode, counts: Mapping[str, Mapping[str, int]]) -> None:
+    names = ", ".join(cfg.DATASETS.TRAIN)
+    for task in cfg.MODEL.MTL.TASKS:
+        if all(counts[name].get(task) == 0 for name in cfg.DATASETS.TRAIN):
+            raise DatasetError(
+                f"MODEL.MTL.TASKS: found '{task}', but no image of DATASETS.TRAIN ({names}) has labels for "
+                "it; remove the task, or add a dataset with such labels."
+            )
+    for name in cfg.DATASETS.TEST:
+        if not any(counts[name].get(task, 1) for task in cfg.MODEL.MTL.TASKS):
+            raise DatasetError(
+                f"DATASETS.TEST: found '{name}' without labels for any of the tasks "
+                f"{', '.join(cfg.MODEL.MTL.TASKS)}, nothing can be scored; remove it."
+            )
+
+
+def _warn_about_detections(cfg: CfgNode, schemas: Mapping[str, DatasetSchema]) -> None:
+    for name in cfg.DATASETS.TEST:
+        max_dets = schemas[name].max_dets
+        if "instance" in cfg.MODEL.MTL.TASKS and max_dets > cfg.TEST.DETECTIONS_PER_IMAGE:
+            logger.warning(
+                "TEST.DETECTIONS_PER_IMAGE is %d, below max_dets %d of dataset '%s': recall is cut.",
+                cfg.TEST.DETECTIONS_PER_IMAGE,
+                max_dets,
+                name,
+            )

@@ -1,0 +1,169 @@
+"""A panel: every answer about one image side by side, its labels in a second row."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from detectron2.data.catalog import Metadata
+
+from mtl_d2.visualization.canvas import WHITE, drawing_scale, paste, scaled_size, text_tile
+from mtl_d2.visualization.cells import (
+    class_color,
+    draw_edge,
+    draw_instances,
+    draw_legend,
+    draw_panoptic,
+    draw_sem_seg,
+    resize_image,
+)
+from mtl_d2.visualization.labels import Labels
+
+GAP, TITLE_HEIGHT = 8, 24
+COLUMNS = ("instances", "sem_seg", "edge", "panoptic_seg")
+
+Cell = tuple[str, np.ndarray] | None
+
+
+def draw_panel(
+    image: np.ndarray,
+    prediction: dict[str, Any],
+    metadata: Metadata,
+    *,
+    labels: Labels | None = None,
+    score_threshold: float = 0.5,
+    name: str = "",
+) -> np.ndarray:
+    """Input, instances, semantics, edges and panoptic segmentation; a task that is missing has no cell.
+
+    Args:
+        image: (H, W, 3), uint8, RGB.
+        prediction: the model's output for this image, in its size.
+        metadata: the dataset's: class names, and colours where it has them.
+        labels: of ``read_labels``, drawn in a second row; None for none.
+        score_threshold: instances below it are not drawn.
+        name: shown in the title.
+
+    Returns:
+        RGB, uint8. Small images are enlarged, large ones reduced, so that a cell's longer side is about 512
+        pixels.
+    """
+    scale = drawing_scale(*image.shape[:2])
+    predicted = _predicted_cells(image, scale, prediction, metadata, score_threshold)
+    truth = _label_cells(image, scale, labels or {}, metadata)
+    columns = [c for c in COLUMNS if c in predicted or c in truth]
+    first: Cell = (f"Input {name}".strip(), resize_image(image, scale))
+    legend = _legend_cell(image, scale, prediction, labels or {}, metadata)
+    if truth:
+        rows = [[first, *(predicted.get(c) for c in columns)], [legend, *(truth.get(c) for c in columns)]]
+    else:
+        rows = [[first, *(predicted.get(c) for c in columns), *([legend] if legend else [])]]
+    width, height = scaled_size(image, scale)
+    return np.concatenate([_draw_row(row, height, width) for row in rows], axis=0)
+
+
+def _predicted_cells(
+    image: np.ndarray, scale: float, prediction: dict[str, Any], metadata: Metadata, threshold: float
+) -> dict[str, Cell]:
+    cells: dict[str, Cell] = {}
+    if "instances" in prediction:
+        instances = prediction["instances"].to("cpu")
+        instances = instances[instances.scores >= threshold]
+        cell = draw_instances(
+            image,
+            scale,
+            boxes=instances.pred_boxes.tensor.numpy(),
+            classes=instances.pred_classes.tolist(),
+            class_names=metadata.thing_classes,
+            masks=np.asarray(instances.pred_masks, dtype=bool) if instances.has("pred_masks") else None,
+            scores=instances.scores.tolist(),
+        )
+        cells["instances"] = (f"Instances ({len(instances)} with score ≥ {threshold:g})", cell)
+    if "sem_seg" in prediction:
+        classes = prediction["sem_seg"].argmax(dim=0).cpu().numpy()
+        cells["sem_seg"] = ("Semantic", _draw_sem_seg(image, scale, classes, metadata))
+    if "edge" in prediction:
+        cells["edge"] = ("Edges", draw_edge(prediction["edge"].float().cpu().numpy(), scale))
+    if "panoptic_seg" in prediction:
+        ids, segments = prediction["panoptic_seg"]
+        cell = draw_panoptic(
+            image,
+            scale,
+            ids=ids.cpu().numpy(),
+            segments=segments,
+            thing_names=metadata.get("thing_classes", ()),
+            stuff_names=metadata.get("stuff_classes", ()),
+            stuff_colors=metadata.get("stuff_colors", None),
+        )
+        cells["panoptic_seg"] = (f"Panoptic ({len(segments)} segments)", cell)
+    return cells
+
+
+def _label_cells(image: np.ndarray, scale: float, labels: Labels, metadata: Metadata) -> dict[str, Cell]:
+    cells: dict[str, Cell] = {}
+    if "instances" in labels:
+        instances = labels["instances"]
+        cell = draw_instances(
+            image,
+            scale,
+            boxes=instances.gt_boxes.tensor.numpy(),
+            classes=instances.gt_classes.tolist(),
+            class_names=metadata.thing_classes,
+            masks=instances.gt_masks.tensor.numpy() if instances.has("gt_masks") else None,
+        )
+        cells["instances"] = (f"Labelled instances ({len(instances)})", cell)
+    if "sem_seg" in labels:
+        cells["sem_seg"] = ("Labelled semantics", _draw_sem_seg(image, scale, labels["sem_seg"], metadata))
+    if "edge" in labels:
+        cell = draw_edge(labels["edge"] == 1, scale, ignored=labels["edge"] == 255)
+        cells["edge"] = ("Labelled edges", cell)
+    return cells
+
+
+def _draw_sem_seg(image: np.ndarray, scale: float, classes: np.ndarray, metadata: Metadata) -> np.ndarray:
+    num_classes, colors = len(metadata.stuff_classes), metadata.get("stuff_colors", None)
+    return draw_sem_seg(image, scale, labels=classes, num_classes=num_classes, colors=colors)
+
+
+def _legend_cell(
+    image: np.ndarray, scale: float, prediction: dict[str, Any], labels: Labels, metadata: Metadata
+) -> Cell:
+    """Names and colours of the semantic classes in the picture; None where there are none."""
+    present: set[int] = set()
+    if "sem_seg" in prediction:
+        present |= set(prediction["sem_seg"].argmax(dim=0).unique().tolist())
+    elif "panoptic_seg" in prediction:
+        present |= {s["category_id"] for s in prediction["panoptic_seg"][1] if not s["isthing"]}
+    if "sem_seg" in labels:
+        present |= set(np.unique(labels["sem_seg"]).tolist())
+    classes = sorted(c for c in present if c < len(metadata.get("stuff_classes", ())))
+    if not classes:
+        return None
+    width, height = scaled_size(image, scale)
+    colors = [class_color(c, metadata.get("stuff_colors", None)) for c in classes]
+    return "Semantic classes", draw_legend((height, width), [metadata.stuff_classes[c] for c in classes], colors)
+
+
+def _draw_row(cells: Sequence[Cell], height: int, width: int) -> np.ndarray:
+    row = np.full((height + TITLE_HEIGHT + GAP, len(cells) * (width + GAP) + GAP, 3), 255, dtype=np.uint8)
+    for index, cell in enumerate(cells):
+        if cell is None:
+            continue
+        left = GAP + index * (width + GAP)
+        title, picture = cell
+        bar = np.full((TITLE_HEIGHT, width, 3), 255, dtype=np.uint8)
+        paste(bar, text_tile(title, (30, 30, 30), WHITE, 13), -3, 4)
+        row[:TITLE_HEIGHT, left : left + width] = bar
+        corner = (left + width, TITLE_HEIGHT + height)
+        cv2.rectangle(row, (left - 1, TITLE_HEIGHT - 1), corner, (200, 200, 200), 1)
+        row[TITLE_HEIGHT : TITLE_HEIGHT + height, left : left + width] = picture
+    return row
+
+
+def draw_overview(panels: Sequence[np.ndarray], width: int = 1800) -> np.ndarray:
+    """Panels below each other at one scale, the widest as wide as ``width`` (pixels); RGB, uint8."""
+    scale = min(1.0, width / max(panel.shape[1] for panel in panels))
+    small = [cv2.resize(panel, scaled_size(panel, scale), interpolation=cv2.INTER_AREA) for panel in panels]
+    widest = max(panel.shape[1] for panel in small)
+    padded = [np.pad(panel, ((0, GAP), (0, widest - panel.shape[1]), (0, 0)), constant_values=255) for panel in small]
+    return np.concatenate(padded, axis=0)

@@ -1,0 +1,188 @@
+import json
+import runpy
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pycocotools.mask as mask_util
+import pytest
+
+from mtl_d2.data import DatasetError, validate_records
+from mtl_d2.data.datasets.shapes import SCHEMA, load_shapes
+from mtl_d2.data.shapes import Recipe, draw_scene, write_shapes
+from mtl_d2.data.shapes_scene import (
+    MAX_INSTANCES,
+    MIN_INSTANCES,
+    MIN_VISIBLE_PIXELS,
+    STUFF_CLASSES,
+    THING_CLASSES,
+    VOID,
+    _shape_mask,
+)
+
+RECIPE = Recipe(train=10, val=2, size=64)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "shapes"
+    assert write_shapes(folder, RECIPE)
+    return folder
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_files_do_not_depend_on_the_number_of_workers(folder, tmp_path):
+    write_shapes(tmp_path / "shapes", RECIPE, workers=2)
+    assert files(tmp_path / "shapes") == files(folder)
+
+
+def test_an_image_depends_on_split_seed_and_index_alone():
+    image = draw_scene(RECIPE, "train", 3).image
+    np.testing.assert_array_equal(draw_scene(replace(RECIPE, train=99), "train", 3).image, image)
+    for recipe, split, index in (
+        (RECIPE, "val", 3),
+        (RECIPE, "train", 4),
+        (replace(RECIPE, seed=1), "train", 3),
+    ):
+        assert (draw_scene(recipe, split, index).image != image).any()
+
+
+def test_records_pass_every_check(folder):
+    for split, count in (("train", 10), ("val", 2)):
+        records = load_shapes(folder, split)
+        assert len(records) == count
+        validate_records(records, SCHEMA, check_files=True)
+        assert all(r["edge_source"] == "union" for r in records)
+
+
+def test_masks_do_not_overlap_and_semantics_agree_with_them(folder):
+    for record in load_shapes(folder, "train"):
+        semantic = cv2.imread(record["sem_seg_file_name"], cv2.IMREAD_UNCHANGED)
+        covered = np.zeros(semantic.shape, int)
+        assert MIN_INSTANCES <= len(record["annotations"]) <= MAX_INSTANCES
+        for annotation in record["annotations"]:
+            mask = mask_util.decode(annotation["segmentation"]).astype(bool)
+            assert mask.sum() >= MIN_VISIBLE_PIXELS
+            assert (semantic[mask] == len(STUFF_CLASSES) + annotation["category_id"]).all()
+            y, x = np.nonzero(mask)
+            assert annotation["bbox"] == [x.min(), y.min(), np.ptp(x) + 1, np.ptp(y) + 1]
+            covered += mask
+        assert covered.max() == 1
+        assert set(np.unique(semantic[covered == 0])) <= {*range(len(STUFF_CLASSES)), VOID}
+
+
+def test_a_sample_of_scenes_holds_all_classes_voids_overlaps_and_cuts():
+    scenes = [draw_scene(Recipe(), "train", i) for i in range(20)]
+    assert {c for s in scenes for c in s.classes} == set(range(len(THING_CLASSES)))
+    assert set(np.unique([s.semantic for s in scenes])) == {
+        *range(len(STUFF_CLASSES) + len(THING_CLASSES)),
+        VOID,
+    }
+    frames = [
+        np.concatenate([s.instance_ids[[0, -1]].ravel(), s.instance_ids[:, [0, -1]].ravel()]) for s in scenes
+    ]
+    assert sum(f.any() for f in frames) > 4
+    touching = [
+        ((a := s.instance_ids)[:, 1:] != a[:, :-1]) & (a[:, 1:] > 0) & (a[:, :-1] > 0) for s in scenes
+    ]
+    assert sum(t.any() for t in touching) > 4
+
+
+def test_colour_gives_no_class_away():
+    means: dict[int, list] = {}
+    for i in range(60):
+        scene = draw_scene(RECIPE, "train", i)
+        for c in np.unique(scene.semantic):
+            means.setdefault(c, []).append(scene.image[scene.semantic == c].mean(0))
+    grey = {c: np.mean(m) for c, m in means.items() if len(m) > 20}
+    assert len(grey) == 8 and max(grey.values()) - min(grey.values()) < 25
+
+
+@pytest.mark.parametrize(
+    ("thing", "share"),  # of the area of the square around it, for an aspect in [0.55, 1]
+    [("ellipse", np.pi / 4), ("rectangle", 1.0), ("triangle", 0.5)],
+)
+def test_area_of_a_shape_is_that_of_geometry(thing, share):
+    rng = np.random.default_rng(0)
+    masks = [_shape_mask(rng, THING_CLASSES.index(thing), np.array([64, 64]), 60, 128) for _ in range(30)]
+    areas = np.array([m.sum() for m in masks]) / 60**2
+    assert areas.min() > 0.55 * share - 0.02 and areas.max() < share + 0.02
+
+
+def test_a_star_has_five_notches():
+    mask = _shape_mask(np.random.default_rng(0), THING_CLASSES.index("star"), np.array([64, 64]), 100, 128)
+    angles = np.linspace(0, 2 * np.pi, 400, endpoint=False)
+    ring = mask[(64 + 35 * np.sin(angles)).astype(int), (64 + 35 * np.cos(angles)).astype(int)]
+    assert (ring & ~np.roll(ring, 1)).sum() == 5
+
+
+def test_a_folder_of_the_same_recipe_is_kept(folder):
+    before = files(folder)
+    assert not write_shapes(folder, RECIPE)
+    assert files(folder) == before
+
+
+def test_a_folder_of_another_recipe_is_refused(folder):
+    with pytest.raises(DatasetError, match="recipe.json: found seed 0, expected seed 5; remove"):
+        write_shapes(folder, replace(RECIPE, seed=5))
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(DatasetError, match="found files but no recipe.json"):
+        write_shapes(tmp_path, RECIPE)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mtl_d2.data.shapes._write_png", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_shapes(tmp_path / "shapes", RECIPE)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dataset_of_another_version_is_not_loaded(folder, tmp_path):
+    copy = tmp_path / "shapes"
+    copy.mkdir()
+    recipe = json.loads((folder / "recipe.json").read_text())
+    (copy / "recipe.json").write_text(json.dumps({**recipe, "version": 0}))
+    with pytest.raises(DatasetError, match="recipe.json: 'version': found 0, expected 1"):
+        load_shapes(copy, "train")
+
+
+@pytest.mark.parametrize("option", [{"train": 0}, {"size": 8}, {"seed": -1}])
+def test_a_number_out_of_range_is_named(option):
+    ((name, value),) = option.items()
+    with pytest.raises(DatasetError, match=f"{name}: found {value}, expected"):
+        Recipe(**option)
+
+
+def test_the_tool_writes_and_says_so(tmp_path, monkeypatch, capsys):
+    tool = Path(__file__).parents[2] / "tools" / "make_shapes.py"
+    options = [
+        "--output",
+        str(tmp_path / "s"),
+        "--train",
+        "2",
+        "--val",
+        "1",
+        "--size",
+        "64",
+        "--workers",
+        "1",
+    ]
+    monkeypatch.setattr("sys.argv", [str(tool), *options])
+    runpy.run_path(str(tool), run_name="__main__")
+    assert "2 train and 1 val images" in capsys.readouterr().out
+    assert len(list((tmp_path / "s" / "images").iterdir())) == 3
+    monkeypatch.setattr("sys.argv", [str(tool), *options, "--seed", "1"])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(tool), run_name="__main__")
+    assert "recipe.json: found seed 0, expected seed 1" in capsys.readouterr().err

@@ -1,0 +1,164 @@
+import numpy as np
+import pytest
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import BoxMode
+from PIL import Image
+from pycocotools import mask as mask_api
+
+from mtl_d2.evaluation.edge import EdgeEvaluator
+from mtl_d2.evaluation.edge_ground_truth import ground_truth_edges, has_edge_label
+
+SIZE = (16, 20)
+BOX = [4, 3, 12, 10]  # x0, y0, x1, y1 of the only object
+
+
+def box_mask() -> np.ndarray:
+    mask = np.zeros(SIZE, np.uint8)
+    mask[BOX[1] : BOX[3], BOX[0] : BOX[2]] = 1
+    return mask
+
+
+def box_edges() -> np.ndarray:
+    edges = np.zeros(SIZE, np.uint8)
+    edges[3:10, [3, 11]] = 1
+    edges[[2, 9], 4:12] = 1
+    return edges
+
+
+def record(segmentation, **changes) -> dict:
+    annotation = {"bbox": BOX, "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0, "segmentation": segmentation}
+    base = {"file_name": "a.png", "image_id": 1, "height": SIZE[0], "width": SIZE[1]}
+    return base | {"annotations": [annotation], "edge_source": "instance"} | changes
+
+
+def rle(mask: np.ndarray) -> dict:
+    return mask_api.encode(np.asfortranarray(mask))
+
+
+def uncompressed_rle(mask: np.ndarray) -> dict:
+    flat = mask.T.reshape(-1)
+    bounds = np.flatnonzero(np.diff(np.concatenate([[0], flat])))
+    return {"size": list(SIZE), "counts": np.diff(np.concatenate([[0], bounds, [flat.size]])).tolist()}
+
+
+POLYGON = [[4, 3, 12, 3, 12, 10, 4, 10]]
+
+
+@pytest.mark.parametrize("segmentation", [POLYGON, rle(box_mask()), uncompressed_rle(box_mask()), box_mask()])
+def test_instance_edges_from_every_kind_of_mask(segmentation):
+    assert (ground_truth_edges(record(segmentation)) == box_edges()).all()
+
+
+def test_crowd_is_ignored_where_no_instance_covers_it():
+    crowd = np.zeros(SIZE, np.uint8)
+    crowd[:, 10:] = 1
+    annotations = record(POLYGON)["annotations"]
+    annotations = [*annotations, annotations[0] | {"segmentation": rle(crowd), "iscrowd": 1}]
+    edges = ground_truth_edges(record(POLYGON, annotations=annotations))
+    assert (edges[:, 12:] == 255).all()
+    assert (edges[:, :9] == box_edges()[:, :9]).all()
+    assert edges[5, 10] == 0 and edges[5, 11] == 255
+
+
+def test_semantic_and_union_edges(tmp_path):
+    sem_seg = np.zeros(SIZE, np.uint8)
+    sem_seg[8:] = 7
+    sem_seg[:, 18:] = 255
+    sem_seg[4, 5] = 255
+    Image.fromarray(sem_seg).save(tmp_path / "sem.png")
+    labels = {"sem_seg_file_name": str(tmp_path / "sem.png")}
+    semantic = ground_truth_edges(record(POLYGON, edge_source="semantic", **labels))
+    assert (semantic[7, :18] == 1).all() and (semantic[:, 18:] == 255).all()
+    assert semantic[4, 5] == 255 and semantic[3, 5] == 255 and (semantic == 1).sum() == 18
+    union = ground_truth_edges(record(POLYGON, edge_source="union", **labels))
+    assert (union[box_edges() == 1] == 1).all()
+    assert union[4, 5] == 0  # void in the semantic map, but inside the instance
+
+
+def test_given_edge_file_is_read(tmp_path):
+    Image.fromarray(box_edges() * 255).save(tmp_path / "edge.png")
+    given = record(POLYGON, edge_file_name=str(tmp_path / "edge.png"))
+    assert (ground_truth_edges(given) == box_edges()).all()
+    with pytest.raises(ValueError, match="edge.png"):
+        ground_truth_edges(given | {"height": 17})
+
+
+def test_no_instance_is_labelled_and_no_source_is_not():
+    assert not ground_truth_edges(record(POLYGON, annotations=[])).any()
+    assert not has_edge_label({"file_name": "a.png"})
+    assert not has_edge_label({"edge_source": "none"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"edge_source": "edges"}, "instance, semantic, union"),
+        ({"edge_source": "semantic"}, "sem_seg_file_name"),
+        ({"annotations": [{"bbox": BOX}]}, "segmentation"),
+        ({"height": 17, "annotations": [{"segmentation": rle(box_mask())}]}, "RLE"),
+    ],
+)
+def test_bad_records_are_named(changes, message):
+    with pytest.raises(ValueError, match=f"a.png.*{message}"):
+        ground_truth_edges(record(POLYGON, **changes))
+
+
+@pytest.fixture
+def dataset():
+    unlabelled = {"file_name": "c.png", "image_id": 3, "height": SIZE[0], "width": SIZE[1]}
+    records = [record(POLYGON), record(POLYGON) | {"file_name": "b.png", "image_id": 2}, unlabelled]
+    DatasetCatalog.register("edge_test", lambda: records)
+    yield records
+    DatasetCatalog.remove("edge_test")
+    MetadataCatalog.remove("edge_test")
+
+
+def run(evaluator: EdgeEvaluator, records: list[dict], edge: torch.Tensor) -> dict:
+    evaluator.reset()
+    for dataset_dict in records:
+        evaluator.process([dataset_dict], [{"edge": edge}])
+    return evaluator.evaluate()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_perfect_edges_score_one_on_labelled_images_alone(dataset, tmp_path, workers):
+    evaluator = EdgeEvaluator(
+        "edge_test", output_dir=tmp_path / "out", workers=workers, nms=False, thin=False
+    )
+    for _ in range(2):  # an evaluator is used again at the next evaluation
+        results = run(evaluator, dataset, torch.from_numpy(box_edges()).float())
+        assert results["edge"]["ODS"] == pytest.approx(1) and results["edge"]["OIS"] == pytest.approx(1)
+        assert set(results["edge"]) == {"ODS", "OIS", "AP", "ODS_threshold"}
+        assert evaluator.num_images == 2
+    saved = np.load(tmp_path / "edge_counts.npz")
+    assert saved["file_names"].tolist() == ["a.png", "b.png"] and saved["counts"].shape == (2, 99, 4)
+    curve = np.loadtxt(tmp_path / "edge_pr.csv", delimiter=",", skiprows=1)
+    assert curve[:, 0] == pytest.approx(np.arange(1, 100) / 100) and (curve[:, 1:] == 1).all()
+
+
+def test_processes_score_as_this_process_does(dataset):
+    edge = torch.rand(SIZE, generator=torch.Generator().manual_seed(0))
+    scores = [run(EdgeEvaluator("edge_test", workers=workers), dataset, edge) for workers in (0, 2)]
+    assert scores[0] == scores[1]
+
+
+def test_no_labelled_image_is_not_a_score(dataset):
+    evaluator = EdgeEvaluator("edge_test", workers=0)
+    assert np.isnan(run(evaluator, dataset[2:], torch.zeros(SIZE))["edge"]["ODS"])
+    assert evaluator.num_images == 0
+
+
+def test_bad_output_is_named(dataset):
+    evaluator = EdgeEvaluator("edge_test", workers=0)
+    for edge, message in [(torch.zeros(3, 3), "size"), (torch.full(SIZE, torch.nan), "NaN")]:
+        with pytest.raises(ValueError, match=f"a.png.*{message}"):
+            evaluator.process(dataset[:1], [{"edge": edge}])
+    with pytest.raises(ValueError, match="no 'edge'"):
+        evaluator.process(dataset[:1], [{}])
+
+
+def test_error_in_a_scoring_process_reaches_the_caller(dataset):
+    dataset[0]["edge_source"] = "semantic"
+    with pytest.raises(ValueError, match="sem_seg_file_name"):
+        run(EdgeEvaluator("edge_test", workers=1), dataset, torch.zeros(SIZE))

@@ -1,0 +1,66 @@
+"""Two processes that share the images of a dataset report what one process reports that has them all."""
+
+import numpy as np
+import pytest
+import torch
+from detectron2.structures import BitMasks, Instances
+from detectron2.utils import comm
+
+from mtl_d2.evaluation import InstanceEvaluator, PanopticEvaluator, SemSegEvaluator
+from tests.evaluation.conftest import annotation, rectangle
+
+SIZE = (12, 12)
+
+
+@pytest.fixture
+def dataset(register, save_label):
+    mask = rectangle(*SIZE, 2, 2, 8, 8)
+    records = [
+        {
+            "file_name": f"{i}.jpg",
+            "image_id": i,
+            "height": SIZE[0],
+            "width": SIZE[1],
+            "annotations": [annotation(mask)],
+            "sem_seg_file_name": save_label(mask.astype(np.uint8)),
+        }
+        for i in range(3)
+    ]
+    name = register(records, thing_classes=["disk"], stuff_classes=["ground", "disk"], stuff_ids=[0], ignore_label=255)
+    return name, records
+
+
+def _output(shift):
+    mask = rectangle(*SIZE, 2 + shift, 2, 8 + shift, 8)
+    masks = torch.as_tensor(mask)[None]
+    instances = Instances(SIZE, pred_boxes=BitMasks(masks).get_bounding_boxes(), scores=torch.ones(1))
+    instances.pred_classes, instances.pred_masks = torch.zeros(1, dtype=torch.long), masks
+    segments = [{"id": 1, "isthing": False, "category_id": 0}, {"id": 2, "isthing": True, "category_id": 0}]
+    return {
+        "instances": instances,
+        "sem_seg": torch.stack([~masks[0], masks[0]]).float(),
+        "panoptic_seg": (masks[0].int() + 1, segments),
+    }
+
+
+@pytest.mark.parametrize("evaluator_class", [InstanceEvaluator, SemSegEvaluator, PanopticEvaluator])
+def test_ranks_are_gathered(dataset, monkeypatch, evaluator_class):
+    name, records = dataset
+    outputs = [_output(shift) for shift in range(3)]
+    whole, first, second = (evaluator_class(name) for _ in range(3))
+    whole.process(records, outputs)
+    first.process(records[:1], outputs[:1])
+    second.process(records[1:], outputs[1:])
+    expected = whole.evaluate()
+
+    sent = []
+    with monkeypatch.context() as patch:
+        patch.setattr(comm, "gather", lambda data: sent.append(data) or [])
+        patch.setattr(comm, "is_main_process", lambda: False)
+        assert second.evaluate() == {}
+    monkeypatch.setattr(comm, "gather", lambda data: [data, *sent])
+    results = first.evaluate()
+    assert first.num_images == whole.num_images == 3
+    assert results.keys() == expected.keys()
+    for group, metrics in expected.items():
+        assert results[group] == pytest.approx(metrics, nan_ok=True), group

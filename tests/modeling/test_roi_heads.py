@@ -1,0 +1,130 @@
+"""MultiTaskROIHeads: Detectron2's to the bit with full labels; partial labels and half precision beyond."""
+# ruff: noqa: PLR0917, fixtures are positional
+
+import pytest
+import torch
+from detectron2.modeling.roi_heads import build_roi_heads
+from detectron2.structures import Boxes, Instances
+from detectron2.utils.events import EventStorage
+
+from mtl_d2.modeling import MultiTaskFastRCNNOutputLayers
+
+SIZE = (64, 64)
+BOXES = ([4.0, 4, 20, 20], [30.0, 24, 60, 60])
+LOSSES = {"loss_cls", "loss_box_reg", "loss_mask"}
+
+
+def build(cfg, input_shape, name="MultiTaskROIHeads"):
+    cfg = cfg.clone()
+    cfg.MODEL.ROI_HEADS.NAME = name
+    torch.manual_seed(0)
+    return build_roi_heads(cfg, input_shape)
+
+
+def make_proposals(count: int = 40, seed: int = 0) -> Instances:
+    generator = torch.Generator().manual_seed(seed)
+    corner = torch.rand(count, 2, generator=generator) * 40
+    proposals = Instances(SIZE)
+    proposals.proposal_boxes = Boxes(
+        torch.cat([corner, corner + 4 + 20 * torch.rand(count, 2, generator=generator)], 1)
+    )
+    proposals.objectness_logits = torch.zeros(count)
+    return proposals
+
+
+def train(heads, features, targets, count=40):
+    torch.manual_seed(1)
+    with EventStorage():
+        return heads(None, features, [make_proposals(count, 0), make_proposals(count, 1)], targets)[1]
+
+
+@pytest.mark.parametrize("mask_on", [True, False])
+def test_full_labels_give_detectron2s_losses_to_the_bit(
+    rcnn_cfg, input_shape, features, make_targets, mask_on
+):
+    rcnn_cfg.MODEL.MASK_ON = mask_on
+    ours, theirs = build(rcnn_cfg, input_shape), build(rcnn_cfg, input_shape, "StandardROIHeads")
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    theirs.load_state_dict(ours.state_dict())
+    targets = [make_targets(*BOXES), make_targets(*BOXES[1:])]
+    losses = train(ours, features, targets)
+    assert losses == train(theirs, features, targets)
+    assert set(losses) == (LOSSES if mask_on else LOSSES - {"loss_mask"})
+
+
+def test_inference_is_detectron2s_to_the_bit(rcnn_cfg, input_shape, features):
+    ours, theirs = build(rcnn_cfg, input_shape), build(rcnn_cfg, input_shape, "StandardROIHeads")
+    theirs.load_state_dict(ours.state_dict())
+    ours.eval(), theirs.eval()
+    with torch.no_grad():
+        proposals = [make_proposals(), make_proposals(0)]
+        results = zip(ours(None, features, proposals)[0], theirs(None, features, proposals)[0], strict=True)
+    for mine, reference in results:
+        assert torch.equal(mine.pred_boxes.tensor, reference.pred_boxes.tensor)
+        assert torch.equal(mine.scores, reference.scores)
+        assert torch.equal(mine.pred_masks, reference.pred_masks)
+
+
+@pytest.mark.parametrize("cls_loss", ["ce", "focal"])
+@pytest.mark.parametrize("count", [0, 40], ids=["no proposal", "proposals"])
+@pytest.mark.parametrize("boxes", [(), BOXES], ids=["no box", "boxes"])
+@pytest.mark.parametrize("masks", [True, False])
+def test_every_loss_is_finite_and_reaches_every_parameter(
+    rcnn_cfg, input_shape, features, make_targets, cls_loss, count, boxes, masks
+):
+    rcnn_cfg.MODEL.MTL.ROI_BOX_HEAD.CLS_LOSS = cls_loss
+    heads = build(rcnn_cfg, input_shape)
+    losses = train(heads, features, [make_targets(*boxes, masks=masks)] * 2, count)
+    assert set(losses) == LOSSES
+    sum(losses.values()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in heads.parameters())
+    if not masks or not boxes:
+        assert losses["loss_mask"] == 0
+
+
+@pytest.mark.parametrize("unmasked", [0, 1])
+def test_an_image_without_masks_changes_the_mask_loss_alone(
+    rcnn_cfg, input_shape, features, make_targets, unmasked
+):
+    heads = build(rcnn_cfg, input_shape)
+    full = [make_targets(*BOXES), make_targets(*BOXES)]
+    partial = list(full)
+    partial[unmasked] = make_targets(*BOXES, masks=False)
+    losses, reference = train(heads, features, partial), train(heads, features, full)
+    assert losses["loss_cls"] == reference["loss_cls"]
+    assert losses["loss_box_reg"] == reference["loss_box_reg"]
+    assert losses["loss_mask"] != reference["loss_mask"]
+
+
+def test_the_mask_loss_is_that_of_the_images_with_masks(rcnn_cfg, input_shape, features, make_targets):
+    heads = build(rcnn_cfg, input_shape)
+    targets = [make_targets(*BOXES, masks=False), make_targets(*BOXES)]
+    torch.manual_seed(1)
+    with EventStorage():
+        sampled = heads.label_and_sample_proposals([make_proposals(), make_proposals(seed=1)], targets)
+        together = heads._forward_mask(features, sampled)["loss_mask"]
+        alone = heads._forward_mask({name: x[1:] for name, x in features.items()}, sampled[1:])["loss_mask"]
+    assert torch.equal(together, alone)
+
+
+@pytest.mark.parametrize("cls_loss", ["ce", "focal"])
+@pytest.mark.parametrize("autocast", [True, False])
+def test_half_precision_features_give_float32_losses_and_results(
+    rcnn_cfg, input_shape, features, make_targets, cls_loss, autocast
+):
+    rcnn_cfg.MODEL.MTL.ROI_BOX_HEAD.CLS_LOSS = cls_loss
+    heads = build(rcnn_cfg, input_shape)
+    half = {name: x.bfloat16() for name, x in features.items()}
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        losses = train(heads, half, [make_targets(*BOXES), make_targets(*BOXES)])
+        heads.eval()
+        with torch.no_grad():
+            result = heads(None, half, [make_proposals(), make_proposals()])[0][0]
+    assert {loss.dtype for loss in losses.values()} == {torch.float32}
+    assert {result.scores.dtype, result.pred_boxes.tensor.dtype, result.pred_masks.dtype} == {torch.float32}
+
+
+def test_the_predictor_is_the_one_with_a_choice_of_losses(rcnn_cfg, input_shape):
+    rcnn_cfg.MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE = "iou"
+    predictor = build(rcnn_cfg, input_shape).box_predictor
+    assert isinstance(predictor, MultiTaskFastRCNNOutputLayers) and predictor.box_reg_loss_type == "iou"

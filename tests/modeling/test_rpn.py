@@ -1,0 +1,166 @@
+"""MultiTaskRPN: Detectron2's RPN to the bit by default; focal and IoU losses by choice."""
+# ruff: noqa: PLR0917, fixtures are positional
+
+import pytest
+import torch
+import torch.nn.functional as F
+from detectron2.modeling.proposal_generator import build_proposal_generator
+from detectron2.structures import Boxes
+from detectron2.utils.events import EventStorage
+from torchvision.ops import box_iou
+
+BOXES = ([4.0, 4, 20, 20], [30.0, 24, 60, 60])
+LOSSES = {"loss_rpn_cls", "loss_rpn_loc"}
+
+
+def build(cfg, input_shape, name="MultiTaskRPN"):
+    cfg = cfg.clone()
+    cfg.MODEL.PROPOSAL_GENERATOR.NAME = name
+    torch.manual_seed(0)
+    return build_proposal_generator(cfg, input_shape)
+
+
+def run(rpn, images, features, targets):
+    torch.manual_seed(1)
+    with EventStorage():
+        return rpn(images, features, targets)
+
+
+@pytest.mark.parametrize("box_loss", ["smooth_l1", "giou", "diou", "ciou"])
+def test_cross_entropy_is_detectron2_to_the_bit(
+    rcnn_cfg, input_shape, images, features, make_targets, box_loss
+):
+    rcnn_cfg.MODEL.RPN.BBOX_REG_LOSS_TYPE = box_loss
+    ours, theirs = build(rcnn_cfg, input_shape), build(rcnn_cfg, input_shape, "RPN")
+    theirs.load_state_dict(ours.state_dict())
+    targets = [make_targets(*BOXES), make_targets()]
+    proposals, losses = run(ours, images, features, targets)
+    expected_proposals, expected = run(theirs, images, features, targets)
+    assert losses == expected
+    for mine, reference in zip(proposals, expected_proposals, strict=True):
+        assert torch.equal(mine.proposal_boxes.tensor, reference.proposal_boxes.tensor)
+        assert torch.equal(mine.objectness_logits, reference.objectness_logits)
+
+
+def test_focal_without_focus_is_the_cross_entropy_of_all_anchors_per_positive(
+    rcnn_cfg, input_shape, images, features, make_targets
+):
+    rcnn_cfg.MODEL.MTL.RPN.OBJECTNESS_LOSS = "focal"
+    rcnn_cfg.MODEL.MTL.RPN.FOCAL_GAMMA = 0.0
+    rcnn_cfg.MODEL.MTL.RPN.FOCAL_ALPHA = -1.0
+    rpn = build(rcnn_cfg, input_shape)
+    targets = [make_targets(*BOXES), make_targets(*BOXES[:1])]
+    losses = run(rpn, images, features, targets)[1]
+    levels = [features["p2"], features["p3"]]
+    labels = torch.stack(rpn.label_and_sample_anchors(rpn.anchor_generator(levels), targets)[0])
+    logits = torch.cat([x.permute(0, 2, 3, 1).flatten(1) for x in rpn.rpn_head(levels)[0]], 1)
+    assert (labels == 0).sum() > 256  # more than Detectron2 samples for each image
+    valid = labels >= 0
+    total = F.binary_cross_entropy_with_logits(logits[valid], labels[valid].float(), reduction="sum")
+    assert torch.allclose(losses["loss_rpn_cls"], total / (labels == 1).sum())
+
+
+def test_focal_starts_at_the_prior(rcnn_cfg, input_shape):
+    rcnn_cfg.MODEL.MTL.RPN.OBJECTNESS_LOSS = "focal"
+    bias = build(rcnn_cfg, input_shape).rpn_head.objectness_logits.bias
+    assert torch.allclose(bias.sigmoid(), torch.tensor(0.01))
+
+
+@pytest.mark.parametrize("objectness", ["ce", "focal"])
+def test_the_iou_loss_of_undecided_deltas_is_that_of_the_anchors(
+    rcnn_cfg, input_shape, images, features, make_targets, objectness
+):
+    rcnn_cfg.MODEL.RPN.BBOX_REG_LOSS_TYPE = "iou"
+    rcnn_cfg.MODEL.MTL.RPN.OBJECTNESS_LOSS = objectness
+    rpn = build(rcnn_cfg, input_shape)
+    torch.nn.init.zeros_(rpn.rpn_head.anchor_deltas.weight)
+    targets = [make_targets(*BOXES), make_targets()]
+    anchors = Boxes.cat(rpn.anchor_generator([features["p2"], features["p3"]])).tensor
+    torch.manual_seed(1)
+    labels, matched = rpn.label_and_sample_anchors([Boxes(anchors)], targets)
+    positive = labels[0] == 1
+    expected = (1 - box_iou(anchors[positive], matched[0][positive]).diagonal()).sum()
+    losses = run(rpn, images, features, targets)[1]
+    normalizer = 2 * rpn.batch_size_per_image if objectness == "ce" else positive.sum()
+    assert torch.allclose(losses["loss_rpn_loc"], expected / normalizer, rtol=1e-4)
+
+
+def test_the_objectness_loss_does_not_depend_on_the_box_loss(
+    rcnn_cfg, input_shape, images, features, make_targets
+):
+    targets = [make_targets(*BOXES), make_targets()]
+    losses = {}
+    for box_loss in ("giou", "iou"):
+        rcnn_cfg.MODEL.RPN.BBOX_REG_LOSS_TYPE = box_loss
+        losses[box_loss] = run(build(rcnn_cfg, input_shape), images, features, targets)[1]["loss_rpn_cls"]
+    assert losses["giou"] == losses["iou"]
+
+
+@pytest.mark.parametrize("objectness", ["ce", "focal"])
+@pytest.mark.parametrize("box_loss", ["smooth_l1", "iou"])
+def test_without_a_box_every_loss_is_finite_and_attached(
+    rcnn_cfg, input_shape, images, features, make_targets, objectness, box_loss
+):
+    rcnn_cfg.MODEL.MTL.RPN.OBJECTNESS_LOSS = objectness
+    rcnn_cfg.MODEL.RPN.BBOX_REG_LOSS_TYPE = box_loss
+    rpn = build(rcnn_cfg, input_shape)
+    losses = run(rpn, images, features, [make_targets(), make_targets()])[1]
+    assert set(losses) == LOSSES
+    sum(losses.values()).backward()
+    assert losses["loss_rpn_loc"] == 0
+    assert all(parameter.grad.isfinite().all() for parameter in rpn.parameters())
+
+
+def test_the_order_of_the_images_does_not_matter_to_the_focal_loss(
+    rcnn_cfg, input_shape, images, features, make_targets
+):
+    rcnn_cfg.MODEL.MTL.RPN.OBJECTNESS_LOSS = "focal"
+    rpn = build(rcnn_cfg, input_shape)
+    targets = [make_targets(*BOXES), make_targets(*BOXES[:1])]
+    losses = run(rpn, images, features, targets)[1]
+    flipped = run(rpn, images, {name: x.flip(0) for name, x in features.items()}, targets[::-1])[1]
+    assert all(torch.allclose(losses[name], flipped[name]) for name in LOSSES)
+
+
+@pytest.mark.parametrize("objectness", ["ce", "focal"])
+def test_under_autocast_losses_and_proposals_are_float32(
+    rcnn_cfg, input_shape, images, features, make_targets, objectness
+):
+    rcnn_cfg.MODEL.MTL.RPN.OBJECTNESS_LOSS = objectness
+    rpn = build(rcnn_cfg, input_shape)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = {name: x.bfloat16() for name, x in features.items()}
+        proposals, losses = run(rpn, images, half, [make_targets(*BOXES), make_targets()])
+    assert {loss.dtype for loss in losses.values()} == {torch.float32}
+    assert proposals[0].proposal_boxes.tensor.dtype == torch.float32
+    assert proposals[0].objectness_logits.dtype == torch.float32
+
+
+@pytest.mark.parametrize("objectness", ["ce", "focal"])
+@pytest.mark.parametrize("box_loss", ["smooth_l1", "iou"])
+def test_half_precision_predictions_are_summed_in_float32(
+    rcnn_cfg, input_shape, features, make_targets, objectness, box_loss
+):
+    rcnn_cfg.MODEL.MTL.RPN.OBJECTNESS_LOSS = objectness
+    rcnn_cfg.MODEL.RPN.BBOX_REG_LOSS_TYPE = box_loss
+    rpn = build(rcnn_cfg, input_shape)
+    anchors = rpn.anchor_generator([features["p2"], features["p3"]])
+    labels, matched = rpn.label_and_sample_anchors(anchors, [make_targets(*BOXES)])
+    logits = [torch.randn(1, len(a)).bfloat16() for a in anchors]
+    deltas = [torch.randn(1, len(a), 4).bfloat16() for a in anchors]
+    with EventStorage():
+        half = rpn.losses(anchors, logits, labels, deltas, matched)
+        full = rpn.losses(anchors, [x.float() for x in logits], labels, [x.float() for x in deltas], matched)
+    assert half == full and {loss.dtype for loss in half.values()} == {torch.float32}
+
+
+def test_a_feature_that_is_not_a_number_is_an_error(rcnn_cfg, input_shape, images, features, make_targets):
+    broken = {name: x * float("nan") for name, x in features.items()}
+    with pytest.raises(FloatingPointError):
+        run(build(rcnn_cfg, input_shape), images, broken, [make_targets(), make_targets()])
+
+
+def test_an_unknown_loss_is_an_error_that_names_the_key(rcnn_cfg, input_shape):
+    rcnn_cfg.MODEL.MTL.RPN.OBJECTNESS_LOSS = "hinge"
+    with pytest.raises(ValueError, match=r"MODEL.MTL.RPN.OBJECTNESS_LOSS is 'hinge'"):
+        build(rcnn_cfg, input_shape)

@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+import torch
+
+from mtl_d2.structures import downsample_edges, edges_from_ids, id_map
+
+X = 255
+
+
+def test_edge_lies_left_of_and_above_the_change():
+    ids = np.array([[1, 1, 2], [1, 1, 2], [3, 3, 3]])
+    assert edges_from_ids(ids).tolist() == [[0, 1, 0], [1, 1, 1], [0, 0, 0]]
+
+
+def test_pairs_with_an_ignored_pixel_are_ignored_unless_the_other_pair_is_an_edge():
+    ids = np.array([[1, 1, 2], [1, 1, 2], [3, 3, 3]])
+    ignore = np.zeros((3, 3), bool)
+    ignore[0, 2] = True
+    assert edges_from_ids(ids, ignore).tolist() == [[0, X, X], [1, 1, 1], [0, 0, 0]]
+
+
+def test_everything_ignored_has_no_known_pixel():
+    assert (edges_from_ids(np.arange(6).reshape(2, 3), np.ones((2, 3), bool)) == X).all()
+
+
+def test_border_is_no_edge_and_one_id_has_none():
+    assert not edges_from_ids(np.full((4, 5), 7)).any()
+    assert edges_from_ids(np.zeros((0, 3), np.int32)).shape == (0, 3)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.int64])
+def test_ids_that_agree_in_their_low_byte_differ(dtype):
+    ids = np.array([[1, 257, 513, 257 * 3]], dtype)
+    assert edges_from_ids(ids).tolist() == [[1, 1, 1, 0]]
+
+
+def test_every_step_between_neighbours_has_one_edge_pixel():
+    ids = np.random.default_rng(0).integers(0, 400, (20, 30)).repeat(2, 0)
+    expected = np.zeros(ids.shape, bool)
+    for y, x in np.ndindex(ids.shape):
+        beside = [ids[y, x + 1]] if x + 1 < 30 else []
+        below = [ids[y + 1, x]] if y + 1 < 40 else []
+        expected[y, x] = any(other != ids[y, x] for other in beside + below)
+    assert (edges_from_ids(ids) == expected).all()
+
+
+def test_wrong_ids_are_named():
+    with pytest.raises(ValueError, match="float64"):
+        edges_from_ids(np.zeros((2, 2)))
+    with pytest.raises(ValueError, match="ignore must have the shape"):
+        edges_from_ids(np.zeros((2, 2), int), np.zeros((2, 3), bool))
+
+
+def test_smaller_instance_is_on_top_over_dense_semantics():
+    small, large = np.zeros((2, 2, 3), bool)
+    small[0, 0] = True
+    large[:, :2] = True
+    sem_seg = np.array([[7, 7, 255], [7, 7, 7]], np.uint8)
+    expected = [[2, 3, 1], [3, 3, 0]]
+    assert id_map([small, large], sem_seg).tolist() == expected
+    assert id_map(np.stack([small, large]), sem_seg, areas=[1, 4]).tolist() == expected
+    assert id_map([small, large]).tolist() == [[1, 2, 0], [2, 2, 0]]
+
+
+def test_more_than_255_instances_keep_their_own_ids():
+    masks = np.eye(400, dtype=bool).reshape(400, 20, 20)
+    assert len(np.unique(id_map(masks))) == 400
+
+
+def test_id_map_of_nothing_needs_a_size():
+    assert id_map([], size=(2, 3)).tolist() == [[0, 0, 0], [0, 0, 0]]
+    assert id_map(np.zeros((0, 2, 3), bool)).shape == (2, 3)
+    with pytest.raises(ValueError, match="size"):
+        id_map([])
+
+
+def test_downsampled_cell_prefers_edge_then_known():
+    edge = torch.tensor([[[0, X, X], [0, 1, X], [X, X, 0]]])
+    assert downsample_edges(edge, 2).tolist() == [[[1, X], [X, 0]]]
+    assert downsample_edges(edge, 1) is edge
+    assert downsample_edges(torch.tensor([[[0, X]]]), 2).tolist() == [[[0]]]

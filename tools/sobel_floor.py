@@ -1,0 +1,74 @@
+"""Score Sobel edges on a dataset: the floor that a trained edge head must beat.
+
+Example:
+    python tools/sobel_floor.py nuclei_val --output output/sobel_nuclei
+
+Writes DIR/report.json, a run record, next to the counts and the precision-recall curve.
+"""
+
+import argparse
+import json
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+
+from detectron2.data import DatasetCatalog
+from detectron2.data.detection_utils import read_image
+from tqdm import tqdm
+
+import mtl_d2  # noqa: F401  registers the datasets
+from mtl_d2.evaluation.edge import EdgeEvaluator
+from mtl_d2.evaluation.edge_ground_truth import has_edge_label
+from mtl_d2.structures import sobel_edges
+
+
+def main() -> None:
+    args = parse_args()
+    records = [record for record in DatasetCatalog.get(args.dataset) if has_edge_label(record)]
+    if not records:
+        raise SystemExit(f"No image of {args.dataset} has an edge label: its records need edge_source.")
+    records = records[: args.num_images]
+    evaluator = EdgeEvaluator(
+        args.dataset, output_dir=args.output, max_dist=args.max_dist, workers=args.workers
+    )
+    start = time.perf_counter()
+    for record in tqdm(records, disable=None):
+        edge = sobel_edges(read_image(record["file_name"], format="BGR"))
+        evaluator.process([record], [{"edge": edge}])
+    results = evaluator.evaluate()
+    report = {
+        "results": results,
+        "images": {"edge": evaluator.num_images},
+        "config": f"sobel_floor {args.dataset}",
+        "overrides": [] if args.num_images is None else [f"--num-images {args.num_images}"],
+        "device": "cpu",
+        "seconds": {"eval": round(time.perf_counter() - start, 1)},
+        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+    text = json.dumps(report, indent=2)
+    print(text)
+    if args.output is not None:
+        (args.output / "report.json").write_text(text + "\n")
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "dataset", help="registered name, e.g. nuclei_val; set DETECTRON2_DATASETS to its folder"
+    )
+    parser.add_argument("--output", type=Path, metavar="DIR", help="where to write; without it, print alone")
+    parser.add_argument("--num-images", type=int, metavar="N", help="score the first N labelled images alone")
+    parser.add_argument(
+        "--max-dist",
+        type=float,
+        default=0.0075,
+        help="matching radius / image diagonal (default %(default)s)",
+    )
+    parser.add_argument("--workers", type=int, help="scoring processes (default: one per core)")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
