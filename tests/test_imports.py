@@ -21,7 +21,7 @@ ALLOWED = {
     "tasks": {"modeling", "losses", "structures", "evaluation"},
     "meta_arch": {"tasks", "modeling", "balancing", "structures"},
     "visualization": {"structures"},
-    "collect_env": set(),
+    "collect_env": {"_require"},
     "_require": set(),
     "testing": {"config", "data", "structures"},
     "engine": {
