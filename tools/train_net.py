@@ -7,8 +7,7 @@ import sys
 from detectron2.engine import default_argument_parser
 
 import mtl_d2  # noqa: F401 - registers the architectures, heads, tasks and datasets
-from mtl_d2.engine import launch, lazy, run
-from mtl_d2.engine.defaults import setup_cfg
+from mtl_d2.engine import launch, lazy, run, setup_cfg
 
 EXAMPLES = """
 Examples:
@@ -50,7 +49,7 @@ if __name__ == "__main__":
         device = device_of(args)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"{parser.prog}: {error}")
-    launch.launch(
+    launch(
         main,
         args.num_gpus,
         num_machines=args.num_machines,

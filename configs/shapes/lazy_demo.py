@@ -15,7 +15,7 @@ from detectron2.solver.build import get_default_optimizer_params
 from fvcore.common.param_scheduler import CosineParamScheduler
 
 from mtl_d2.data import build_multitask_test_loader, build_multitask_train_loader
-from mtl_d2.engine.defaults import setup_cfg
+from mtl_d2.engine import setup_cfg
 from mtl_d2.evaluation import EdgeEvaluator, InstanceEvaluator, PanopticEvaluator, SemSegEvaluator
 
 train = {

@@ -1,8 +1,11 @@
 """Training and evaluation: the trainer, its processes, checkpoints, and runs from a config."""
 
 from .checkpoint import LoadReport, MultiTaskCheckpointer, load_weights
-from .launch import create_ddp
+from .defaults import setup, setup_cfg
+from .evaluation import evaluate
+from .launch import create_ddp, launch
 from .optimizer import build_optimizer
+from .run import train
 from .trainer import MultiTaskTrainer
 
 __all__ = [
@@ -11,5 +14,10 @@ __all__ = [
     "MultiTaskTrainer",
     "build_optimizer",
     "create_ddp",
+    "evaluate",
+    "launch",
     "load_weights",
+    "setup",
+    "setup_cfg",
+    "train",
 ]

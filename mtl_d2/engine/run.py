@@ -15,7 +15,7 @@ from ..data.build import build_multitask_train_loader
 from ..data.preflight import preflight
 from .checkpoint import MultiTaskCheckpointer
 from .defaults import setup
-from .evaluate import Evaluation, evaluate_datasets
+from .evaluation import Evaluation, evaluate_datasets
 from .fit import fit
 from .launch import create_ddp
 from .optimizer import build_gradient_clipper, build_optimizer

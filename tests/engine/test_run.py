@@ -9,7 +9,7 @@ import torch
 from detectron2.config import CfgNode
 
 from mtl_d2.engine import lazy, run
-from mtl_d2.engine.evaluate import evaluate
+from mtl_d2.engine.evaluation import evaluate
 from mtl_d2.engine.record import read_record
 from mtl_d2.testing import tiny_cfg, toy_dataset
 
