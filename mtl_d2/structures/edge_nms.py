@@ -101,8 +101,9 @@ def sobel_edges(image: np.ndarray) -> np.ndarray:
     """Sobel gradient magnitude of an image: with ``edge_nms``, the floor that a trained edge head must beat.
 
     Channels are averaged, the border is mirrored. The 3x3 kernels (weights 1 2 1) give four times the height
-    of a step; the magnitude is divided by the contrast of the image (the 99th minus the 1st percentile of
-    its grey values, at least 1), so that 1 is a horizontal or vertical step of a quarter of it, and clipped.
+    of a step; the magnitude is divided by four times the contrast of the image (the 99th minus the 1st
+    percentile of its grey values, at least 1), so that 1 is a step as high as the contrast, and clipped. A
+    finer scale would clip ridges to plateaus, on which non-maximum suppression finds no centre.
     Of some twenty scales tried, a fixed one and the greatest magnitude among them, this one is among the
     best on dim fluorescence images and no worse than those two on photographs.
 
@@ -124,4 +125,4 @@ def sobel_edges(image: np.ndarray) -> np.ndarray:
         gray = gray.mean(axis=2)
     magnitude = np.hypot(ndimage.sobel(gray, axis=1), ndimage.sobel(gray, axis=0))
     low, high = np.percentile(gray, (1, 99)) if gray.size else (0, 1)
-    return np.minimum(magnitude / np.float32(max(high - low, 1)), 1)
+    return np.minimum(magnitude / np.float32(4 * max(high - low, 1)), 1)
