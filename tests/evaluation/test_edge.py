@@ -124,9 +124,7 @@ def run(evaluator: EdgeEvaluator, records: list[dict], edge: torch.Tensor) -> di
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_perfect_edges_score_one_on_labelled_images_alone(dataset, tmp_path, workers):
-    evaluator = EdgeEvaluator(
-        "edge_test", output_dir=tmp_path / "out", workers=workers, nms=False, thin=False
-    )
+    evaluator = EdgeEvaluator("edge_test", output_dir=tmp_path, workers=workers, nms=False, thin=False)
     for _ in range(2):  # an evaluator is used again at the next evaluation
         results = run(evaluator, dataset, torch.from_numpy(box_edges()).float())
         assert results["edge"]["ODS"] == pytest.approx(1) and results["edge"]["OIS"] == pytest.approx(1)
