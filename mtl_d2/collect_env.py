@@ -15,9 +15,7 @@ from mtl_d2 import __version__
 from mtl_d2._require import MISSING
 
 DATASET_FOLDERS = ("shapes", "nuclei", "coco_mini", "coco", "cityscapes")
-NO_TORCHVISION = (
-    "install torchvision, which brings the torch that it was built for: `pip install torchvision`"
-)
+NO_TORCHVISION = "install torchvision, which brings the torch that it was built for: `pip install torchvision`"
 NO_NMS = "torch and torchvision are of different builds: uninstall both, then `pip install torchvision`"
 NO_COMPILED = "no: without it rotated boxes fail where they are used (mtl_d2 uses none)"
 
@@ -52,9 +50,7 @@ def collect() -> tuple[list[tuple[str, str]], list[str]]:
 
 def _describe_mtl_d2() -> str:
     folder = Path(__file__).resolve().parent
-    commit = (
-        _git(folder.parent, "rev-parse", "--short=12", "HEAD") if (folder.parent / ".git").exists() else ""
-    )
+    commit = _git(folder.parent, "rev-parse", "--short=12", "HEAD") if (folder.parent / ".git").exists() else ""
     if not commit:
         return f"{__version__} in {folder}"
     changed = " with changes" if _git(folder.parent, "status", "--porcelain", "--untracked-files=no") else ""
@@ -64,9 +60,7 @@ def _describe_mtl_d2() -> str:
 def _git(folder: Path, *arguments: str) -> str:
     """What git prints; "" where git is missing or fails."""
     try:
-        answer = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False
-        )
+        answer = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
     except OSError:
         return ""
     return answer.stdout.strip() if answer.returncode == 0 else ""
@@ -114,11 +108,7 @@ def _describe_bf16(torch: ModuleType) -> str:
         if getattr(torch.cpu, function, lambda: False)()
     ]
     capability = torch.backends.cpu.get_cpu_capability()
-    cpu = (
-        f"CPU in hardware ({', '.join(flags)})"
-        if flags
-        else f"CPU without hardware support seen ({capability})"
-    )
+    cpu = f"CPU in hardware ({', '.join(flags)})" if flags else f"CPU without hardware support seen ({capability})"
     if not torch.cuda.is_available():
         return cpu
     return f"GPU {'yes' if torch.cuda.is_bf16_supported() else 'no'}; {cpu}"
@@ -127,9 +117,7 @@ def _describe_bf16(torch: ModuleType) -> str:
 def _detectron2_rows(problems: list[str]) -> list[tuple[str, str]]:
     detectron2, reason = _import("detectron2")
     if detectron2 is None:
-        problems.append(
-            MISSING if reason == "missing" else "see why Detectron2 fails: `python -c 'import detectron2'`"
-        )
+        problems.append(MISSING if reason == "missing" else "see why Detectron2 fails: `python -c 'import detectron2'`")
         return [("detectron2", reason)]
     version = _version("detectron2")
     source = "the wheel of third_party/detectron2" if "+mtl" in version else "upstream's"

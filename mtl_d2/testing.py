@@ -228,9 +228,7 @@ def random_batched_inputs(
     return batch
 
 
-def _random_instances(
-    size: tuple[int, int], count: int, num_classes: int, rng: np.random.Generator
-) -> Instances:
+def _random_instances(size: tuple[int, int], count: int, num_classes: int, rng: np.random.Generator) -> Instances:
     height, width = size
     side = rng.uniform(8, min(height, width) / 2, (count, 2))
     corner = rng.uniform(0, 1, (count, 2)) * (np.array([width, height]) - side)

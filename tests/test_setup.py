@@ -78,9 +78,7 @@ def test_the_whole_table_applies_once_and_not_twice(patches):
     files = synthetic_files(patches)
     patches.apply(files)
     assert all(text.endswith(patches.CHANGED_NOTE.encode()) for text in files.values())
-    assert not any(
-        re.search(rb"np\.(int|float|str|bool)\b|Image\.LINEAR|pkg_resources", f) for f in files.values()
-    )
+    assert not any(re.search(rb"np\.(int|float|str|bool)\b|Image\.LINEAR|pkg_resources", f) for f in files.values())
     with pytest.raises(ValueError, match="expected"):
         patches.apply(files)
 
@@ -137,9 +135,7 @@ def test_the_client_follows_the_caller_and_loses_its_hook_variables(backend, mon
 
 
 def test_the_source_distribution_is_pinned_by_hash():
-    assert re.fullmatch(
-        r"pb1-detectron2==0\.6 --hash=sha256:[0-9a-f]{64}\n", (RECIPE / "sdist.txt").read_text()
-    )
+    assert re.fullmatch(r"pb1-detectron2==0\.6 --hash=sha256:[0-9a-f]{64}\n", (RECIPE / "sdist.txt").read_text())
 
 
 def test_the_stand_in_for_setuptools_packs_the_raw_files(tmp_path, monkeypatch):
@@ -171,14 +167,10 @@ def test_pip_builds_a_wheel_that_imports(tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
     modules = "layers, data, evaluation, model_zoo, export, projects.point_rend, projects.deeplab"
-    code = (
-        f"import sys; sys.path.insert(0, 'site')\nfrom detectron2 import {modules.replace('projects.', '')}"
-    )
+    code = f"import sys; sys.path.insert(0, 'site')\nfrom detectron2 import {modules.replace('projects.', '')}"
     code = code.replace(", point_rend, deeplab", "\nfrom detectron2.projects import point_rend, deeplab\n")
     code += "import detectron2; print(detectron2.__file__)"
-    seen = subprocess.run(
-        [sys.executable, "-c", code], check=True, cwd=tmp_path, capture_output=True, text=True
-    )
+    seen = subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, capture_output=True, text=True)
     assert seen.stdout.strip().endswith("site/detectron2/__init__.py")
 
 
@@ -198,9 +190,7 @@ def test_detectron2_is_no_requirement(monkeypatch):
 
 @pytest.mark.parametrize("version", ["3.9", "3.14", "2.7", "4.0"])
 def test_an_unsupported_python_is_refused_in_a_sentence(make_venv, version):
-    with pytest.raises(
-        make_venv.SetupError, match=rf"python is Python {version}, but mtl_d2 needs 3\.10 to 3\.13"
-    ):
+    with pytest.raises(make_venv.SetupError, match=rf"python is Python {version}, but mtl_d2 needs 3\.10 to 3\.13"):
         make_venv.check_version("python", version)
 
 
@@ -227,9 +217,7 @@ def test_a_missing_or_failing_python_gives_no_answer(make_venv, tmp_path):
 )
 def test_an_installed_upstream_detectron2_is_never_overwritten(make_venv, monkeypatch, found, installed):
     calls: list[tuple[str, ...]] = []
-    monkeypatch.setattr(
-        make_venv, "ask", lambda python, code: found if code == make_venv.FIND_DETECTRON2 else ""
-    )
+    monkeypatch.setattr(make_venv, "ask", lambda python, code: found if code == make_venv.FIND_DETECTRON2 else "")
     monkeypatch.setattr(make_venv, "pip_install", lambda python, *arguments: calls.append(arguments))
     make_venv.install_detectron2("python")
     assert calls == installed
@@ -237,9 +225,7 @@ def test_an_installed_upstream_detectron2_is_never_overwritten(make_venv, monkey
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 def test_make_demo_runs_its_tools_in_order_on_its_own_datasets():
-    shown = subprocess.run(
-        ["make", "-n", "demo"], cwd=ROOT, check=True, capture_output=True, text=True
-    ).stdout
+    shown = subprocess.run(["make", "-n", "demo"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     tools = re.findall(r"tools/(\w+)\.py", shown.replace("tools/make_venv.py", ""))
     assert tools == ["make_shapes", "train_net", "draw_panels", "sobel_floor", "write_results"]
     assert f"{ROOT}/datasets/shapes" in shown

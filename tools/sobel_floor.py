@@ -28,9 +28,7 @@ def main() -> None:
     if not records:
         raise SystemExit(f"No image of {args.dataset} has an edge label: its records need edge_source.")
     records = records[: args.num_images]
-    evaluator = EdgeEvaluator(
-        args.dataset, output_dir=args.output, max_dist=args.max_dist, workers=args.workers
-    )
+    evaluator = EdgeEvaluator(args.dataset, output_dir=args.output, max_dist=args.max_dist, workers=args.workers)
     start = time.perf_counter()
     for record in tqdm(records, disable=None):
         edge = sobel_edges(read_image(record["file_name"], format="BGR"))
@@ -52,12 +50,8 @@ def main() -> None:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "dataset", help="registered name, e.g. nuclei_val; set DETECTRON2_DATASETS to its folder"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", help="registered name, e.g. nuclei_val; set DETECTRON2_DATASETS to its folder")
     parser.add_argument("--output", type=Path, metavar="DIR", help="where to write; without it, print alone")
     parser.add_argument("--num-images", type=int, metavar="N", help="score the first N labelled images alone")
     parser.add_argument(

@@ -72,9 +72,7 @@ def get_records(
     return records
 
 
-def build_multitask_train_loader(
-    cfg: CfgNode, *, mapper: Mapper | None = None, start_batch: int = 0
-) -> DataLoader:
+def build_multitask_train_loader(cfg: CfgNode, *, mapper: Mapper | None = None, start_batch: int = 0) -> DataLoader:
     """Return an endless iterable of this rank's batches, each a list of model inputs.
 
     Batch k is a function of cfg and k alone: the number of workers does not matter, and a training that
@@ -93,9 +91,7 @@ def build_multitask_train_loader(
     if cfg.SEED < 0:
         raise ValueError(f"SEED: found {cfg.SEED}, expected 0 or more; draw one before the loader is built.")
     tasks = tuple(cfg.MODEL.MTL.TASKS)
-    records = get_records(
-        cfg.DATASETS.TRAIN, tasks=tasks, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
-    )
+    records = get_records(cfg.DATASETS.TRAIN, tasks=tasks, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS)
     sampler = MultiTaskBatchSampler(
         len(records),
         _images_per_rank(cfg.SOLVER.IMS_PER_BATCH),
@@ -116,9 +112,7 @@ def build_multitask_train_loader(
     )
 
 
-def build_multitask_test_loader(
-    cfg: CfgNode, dataset_name: str, *, mapper: Mapper | None = None
-) -> DataLoader:
+def build_multitask_test_loader(cfg: CfgNode, dataset_name: str, *, mapper: Mapper | None = None) -> DataLoader:
     """Return this rank's part of a dataset in order, in batches of one: a list of one model input, no labels.
 
     Args:

@@ -254,9 +254,7 @@ def _read_label(name: str, record: dict[str, Any]) -> np.ndarray:
     except _READ_ERRORS as error:
         raise _unreadable(name, error) from error
     if label.ndim != 2:
-        raise BrokenSampleError(
-            f"{name}: found {label.shape[2]} channels, expected a label map of one channel."
-        )
+        raise BrokenSampleError(f"{name}: found {label.shape[2]} channels, expected a label map of one channel.")
     if label.shape != (record.get("height", label.shape[0]), record.get("width", label.shape[1])):
         raise _wrong_size(name, label, record)
     return label
@@ -267,9 +265,7 @@ def _to_long(label: np.ndarray) -> torch.Tensor:
 
 
 def _unreadable(name: str, error: Exception) -> BrokenSampleError:
-    reason = (
-        "it does not exist" if isinstance(error, FileNotFoundError) else str(error) or type(error).__name__
-    )
+    reason = "it does not exist" if isinstance(error, FileNotFoundError) else str(error) or type(error).__name__
     return BrokenSampleError(f"{name}: cannot be read ({reason}); replace the file or remove its record.")
 
 

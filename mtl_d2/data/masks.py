@@ -56,9 +56,7 @@ def transform_masks(
         elif isinstance(segmentation, list):
             polygons[i] = segmentation
         else:
-            raise ValueError(
-                f"found a segmentation of type {type(segmentation).__name__}, expected polygons or an RLE"
-            )
+            raise ValueError(f"found a segmentation of type {type(segmentation).__name__}, expected polygons or an RLE")
     masks = dict(zip(rles, _resample(_decode(list(rles.values())), transforms, size), strict=True))
     drawn = _polygons_to_rles(list(polygons.values()), transforms, new_size)
     masks.update(zip(polygons, _decode(drawn), strict=True))
@@ -86,9 +84,7 @@ def tight_boxes(masks: Sequence[BoxMask]) -> np.ndarray:
 
 def _compressed(rle: RLE, size: tuple[int, int]) -> RLE:
     if tuple(rle["size"]) != tuple(size):
-        raise ValueError(
-            f"found an RLE of size {list(rle['size'])}, expected the image's {list(size)} (height, width)"
-        )
+        raise ValueError(f"found an RLE of size {list(rle['size'])}, expected the image's {list(size)} (height, width)")
     return mask_util.frPyObjects(rle, *size) if isinstance(rle["counts"], list) else rle
 
 
@@ -126,9 +122,7 @@ def _take(mask: BoxMask, rows: np.ndarray, cols: np.ndarray) -> BoxMask:
     return BoxMask(int(ys[0]), int(xs[0]), pixels)
 
 
-def _polygons_to_rles(
-    instances: list[list], transforms: T.TransformList, new_size: tuple[int, int]
-) -> list[RLE]:
+def _polygons_to_rles(instances: list[list], transforms: T.TransformList, new_size: tuple[int, int]) -> list[RLE]:
     height, width = new_size
     rles = []
     for polygons in _transform_polygons(instances, transforms):

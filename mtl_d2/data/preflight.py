@@ -20,9 +20,7 @@ RECORD_KEYS: dict[str, tuple[str, ...]] = {
 }
 
 
-def preflight(
-    cfg: CfgNode, *, record_keys: Mapping[str, Sequence[str]] = RECORD_KEYS
-) -> dict[str, dict[str, int]]:
+def preflight(cfg: CfgNode, *, record_keys: Mapping[str, Sequence[str]] = RECORD_KEYS) -> dict[str, dict[str, int]]:
     """Check every dataset of cfg.DATASETS.TRAIN and TEST against its files, its schema and cfg.
 
     Args:
@@ -100,8 +98,7 @@ def _check_class_counts(cfg: CfgNode, name: str, schema: DatasetSchema, counts: 
 def _check_equal(key: str, found: int, expected: int, field: str, name: str) -> None:
     if found != expected:
         raise DatasetError(
-            f"{key}: found {found}, expected {expected}, as in {field} of dataset '{name}'; set {key} "
-            f"{expected}."
+            f"{key}: found {found}, expected {expected}, as in {field} of dataset '{name}'; set {key} {expected}."
         )
 
 

@@ -137,9 +137,7 @@ def _check_stuff_ids(stuff_ids: Sequence[int], count: int) -> None:
 
 def _check_ignore_label(schema: DatasetSchema) -> None:
     if not _is_int(schema.ignore_label) or not 0 <= schema.ignore_label <= 255:
-        raise DatasetError(
-            f"ignore_label: found {schema.ignore_label!r}, expected a value of an 8-bit PNG, 0 to 255."
-        )
+        raise DatasetError(f"ignore_label: found {schema.ignore_label!r}, expected a value of an 8-bit PNG, 0 to 255.")
     if len(schema.stuff_classes) > schema.ignore_label:
         raise DatasetError(
             f"ignore_label: found {schema.ignore_label}, which is the id of a class, expected at least "

@@ -75,9 +75,7 @@ def write_shapes(output: str | os.PathLike, recipe: Recipe, *, workers: int = 1)
             (partial / folder).mkdir(parents=True)
         for split in SPLITS:
             _write_split(partial, recipe, split, workers)
-        (partial / "recipe.json").write_text(
-            json.dumps({"name": "shapes", **asdict(recipe)}, indent=1) + "\n"
-        )
+        (partial / "recipe.json").write_text(json.dumps({"name": "shapes", **asdict(recipe)}, indent=1) + "\n")
         os.rename(partial, output)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -89,9 +87,7 @@ def _is_made(output: Path, recipe: Recipe) -> bool:
         return False
     file = output / "recipe.json"
     if not file.is_file():
-        raise DatasetError(
-            f"{output}: found files but no recipe.json, expected an empty folder; choose another."
-        )
+        raise DatasetError(f"{output}: found files but no recipe.json, expected an empty folder; choose another.")
     found = json.loads(file.read_text())
     wanted = {"name": "shapes", **asdict(recipe)}
     different = [key for key in wanted if found.get(key) != wanted[key]]
@@ -123,9 +119,7 @@ def _write_split(folder: Path, recipe: Recipe, split: str, workers: int) -> None
             "recipe": asdict(recipe),
             "license": "CC0 1.0",
         },
-        "licenses": [
-            {"id": 1, "name": "CC0 1.0", "url": "https://creativecommons.org/publicdomain/zero/1.0/"}
-        ],
+        "licenses": [{"id": 1, "name": "CC0 1.0", "url": "https://creativecommons.org/publicdomain/zero/1.0/"}],
         "categories": [
             {"id": i, "name": name, "supercategory": "shape", "isthing": 1}
             for i, name in enumerate(THING_CLASSES, start=1)
@@ -136,9 +130,7 @@ def _write_split(folder: Path, recipe: Recipe, split: str, workers: int) -> None
     (folder / f"instances_{split}.json").write_text(json.dumps(content))
 
 
-def _collect(
-    entries: Iterable[tuple[dict, list[dict]]], split: str, count: int
-) -> list[tuple[dict, list[dict]]]:
+def _collect(entries: Iterable[tuple[dict, list[dict]]], split: str, count: int) -> list[tuple[dict, list[dict]]]:
     return list(tqdm(entries, desc=f"shapes {split}", total=count, unit="image", disable=None))
 
 

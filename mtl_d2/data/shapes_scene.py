@@ -65,9 +65,7 @@ def _draw_layout(rng: np.random.Generator, size: int) -> np.ndarray:
     fields = np.stack([_smooth_field(rng, size, cells=3) for _ in present])
     layout = present[fields.argmax(0)].astype(np.uint8)
     if rng.random() < VOID_PROB:
-        height = np.abs(
-            _smooth_field(rng, size, cells=2)
-        )  # a bent ribbon: a hilltop would pass for an ellipse
+        height = np.abs(_smooth_field(rng, size, cells=2))  # a bent ribbon: a hilltop would pass for an ellipse
         layout[height < np.quantile(height, rng.uniform(0.06, 0.12))] = VOID
     return layout
 
@@ -99,9 +97,7 @@ def _place_instances(rng: np.random.Generator, size: int) -> tuple[np.ndarray, l
     return ids, classes
 
 
-def _shape_mask(
-    rng: np.random.Generator, thing: int, center: np.ndarray, extent: float, size: int
-) -> np.ndarray:
+def _shape_mask(rng: np.random.Generator, thing: int, center: np.ndarray, extent: float, size: int) -> np.ndarray:
     """bool (size, size): pixels whose centre lies in the rotated shape."""
     angle = rng.uniform(0, 2 * np.pi)
     y, x = np.ogrid[:size, :size]
@@ -202,6 +198,6 @@ def _photograph(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     light = 1 + rng.uniform(0.1, 0.5) * (np.cos(direction) * x + np.sin(direction) * y)
     lit = image * light[..., None].astype(np.float32)
     blurred = cv2.GaussianBlur(lit, (0, 0), rng.uniform(0.5, 1.1))
-    return np.clip(
-        np.rint(blurred + NOISE_SIGMA * rng.standard_normal(image.shape, np.float32)), 0, 255
-    ).astype(np.uint8)
+    return np.clip(np.rint(blurred + NOISE_SIGMA * rng.standard_normal(image.shape, np.float32)), 0, 255).astype(
+        np.uint8
+    )

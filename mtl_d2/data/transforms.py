@@ -17,9 +17,7 @@ class InvertTransform(Transform):
 
     def apply_image(self, img: np.ndarray) -> np.ndarray:
         if img.dtype != np.uint8:
-            raise TypeError(
-                f"image: found dtype {img.dtype}, expected uint8; set INPUT.MTL.INVERT_PROB to 0."
-            )
+            raise TypeError(f"image: found dtype {img.dtype}, expected uint8; set INPUT.MTL.INVERT_PROB to 0.")
         return 255 - img
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:

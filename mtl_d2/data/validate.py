@@ -19,9 +19,7 @@ _GREY, _PALETTE = 0, 3  # PNG colour types
 _THREADS = 8  # the work is waiting for a disk
 
 
-def validate_records(
-    records: Sequence[dict], schema: DatasetSchema, *, check_files: bool, name: str = ""
-) -> None:
+def validate_records(records: Sequence[dict], schema: DatasetSchema, *, check_files: bool, name: str = "") -> None:
     """Check the records of a dataset against its schema.
 
     Args:
@@ -36,16 +34,13 @@ def validate_records(
     """
     where = f"dataset '{name}'" if name else "dataset"
     if len(records) == 0:
-        raise DatasetError(
-            f"{where}: found no images, expected at least one; check its json file and folders."
-        )
+        raise DatasetError(f"{where}: found no images, expected at least one; check its json file and folders.")
     seen: set = set()
     for index, record in enumerate(records):
         _check_record(record, schema, f"{where}, image {record.get('file_name', f'number {index}')!r}")
         if record["image_id"] in seen:
             raise DatasetError(
-                f"{where}: 'image_id': found {record['image_id']!r} twice, expected unique ids; renumber "
-                "the images."
+                f"{where}: 'image_id': found {record['image_id']!r} twice, expected unique ids; renumber the images."
             )
         seen.add(record["image_id"])
     if check_files:
@@ -55,14 +50,10 @@ def validate_records(
 def _check_record(record: dict, schema: DatasetSchema, where: str) -> None:
     for key, kinds in (("file_name", str), ("height", int), ("width", int), ("image_id", (int, str))):
         if not isinstance(record.get(key), kinds):
-            raise DatasetError(
-                f"{where}: '{key}': found {record.get(key)!r}, expected {_type_name(kinds)}; add it."
-            )
+            raise DatasetError(f"{where}: '{key}': found {record.get(key)!r}, expected {_type_name(kinds)}; add it.")
     for key in ("height", "width"):
         if record[key] <= 0:
-            raise DatasetError(
-                f"{where}: '{key}': found {record[key]}, expected a positive number of pixels."
-            )
+            raise DatasetError(f"{where}: '{key}': found {record[key]}, expected a positive number of pixels.")
     if "sem_seg_file_name" in record and not schema.stuff_classes:
         raise DatasetError(
             f"{where}: 'sem_seg_file_name': found a semantic label, but the schema has no stuff_classes; "
@@ -112,8 +103,7 @@ def _check_box(annotation: dict, where: str) -> None:
     width, height = (far_x, far_y) if mode == BoxMode.XYWH_ABS else (far_x - x, far_y - y)
     if width < 0 or height < 0:  # COCO itself has boxes of height 0; the loader drops those
         raise DatasetError(
-            f"{where}: 'bbox': found {list(box)} in {BoxMode(mode).name}, which has a negative side; check "
-            "bbox_mode."
+            f"{where}: 'bbox': found {list(box)} in {BoxMode(mode).name}, which has a negative side; check bbox_mode."
         )
 
 
@@ -156,9 +146,7 @@ def _spread(items: Sequence, count: int) -> list:
 
 def _check_exists(path: str, key: str) -> None:
     if not PathManager.isfile(path):
-        raise DatasetError(
-            f"'{key}': {path} does not exist; restore the file or remove the image from the dataset."
-        )
+        raise DatasetError(f"'{key}': {path} does not exist; restore the file or remove the image from the dataset.")
 
 
 def _check_label_header(record: dict, key: str) -> None:
@@ -167,9 +155,7 @@ def _check_label_header(record: dict, key: str) -> None:
     with PathManager.open(path, "rb") as file:
         header = file.read(29)
     if len(header) < 29 or header[:8] != b"\x89PNG\r\n\x1a\n":
-        raise DatasetError(
-            f"'{key}': {path} is no PNG, expected one with an id per pixel; convert it without loss."
-        )
+        raise DatasetError(f"'{key}': {path} is no PNG, expected one with an id per pixel; convert it without loss.")
     width, height, depth, color = struct.unpack(">IIBB", header[16:26])
     if color not in (_GREY, _PALETTE) or (color == _GREY and depth != 8):
         raise DatasetError(
@@ -184,14 +170,10 @@ def _check_image_header(record: dict) -> None:
     try:
         with PathManager.open(path, "rb") as file, Image.open(file) as image:
             width, height = image.size
-            if (
-                image.getexif().get(_EXIF_ORIENTATION) in _TURNED
-            ):  # Detectron2 turns the image when it reads it
+            if image.getexif().get(_EXIF_ORIENTATION) in _TURNED:  # Detectron2 turns the image when it reads it
                 width, height = height, width
     except OSError as error:
-        raise DatasetError(
-            f"'file_name': {path} cannot be read as an image ({error}); restore the file."
-        ) from error
+        raise DatasetError(f"'file_name': {path} cannot be read as an image ({error}); restore the file.") from error
     _check_size(path, "file_name", (width, height), record)
 
 
@@ -210,9 +192,7 @@ def _check_label_ids(record: dict, schema: DatasetSchema) -> None:
         with PathManager.open(path, "rb") as file, Image.open(file) as image:
             ids = np.unique(np.asarray(image))
     except OSError as error:
-        raise DatasetError(
-            f"'sem_seg_file_name': {path} cannot be read ({error}); restore the file."
-        ) from error
+        raise DatasetError(f"'sem_seg_file_name': {path} cannot be read ({error}); restore the file.") from error
     wrong = [int(i) for i in ids if i >= count and i != schema.ignore_label]
     if wrong:
         raise DatasetError(

@@ -45,8 +45,7 @@ class LoadReport:
     def __str__(self) -> str:
         lines = [f"{self.path or 'no weights'}: {self.loaded} entries loaded"]
         lines += [
-            f"  re-initialised {key}: {found} in the file, {wanted} here"
-            for key, found, wanted in self.reinitialised
+            f"  re-initialised {key}: {found} in the file, {wanted} here" for key, found, wanted in self.reinitialised
         ]
         lines += [f"  not in the file: {key}" for key in self.missing]
         lines += [f"  not in the model: {key}" for key in self.unexpected]
@@ -168,11 +167,7 @@ class MultiTaskCheckpointer(DetectionCheckpointer):
 
     def _check_backbone(self, lacking: set[str], *, bottom_up_only: bool) -> None:
         """A backbone that stays at random values is the error that costs most and shows least."""
-        keys = [
-            key
-            for key in self.model.state_dict()
-            if _BACKBONE.search(key) and not key.endswith(_OPTIONAL_BUFFERS)
-        ]
+        keys = [key for key in self.model.state_dict() if _BACKBONE.search(key) and not key.endswith(_OPTIONAL_BUFFERS)]
         if bottom_up_only:  # ImageNet weights know nothing of an FPN
             keys = [key for key in keys if ".bottom_up." in key] or keys
         absent = [key for key in keys if key in lacking]

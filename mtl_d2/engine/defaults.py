@@ -95,9 +95,7 @@ def check_supported(cfg: CfgNode) -> None:
 def check_device(device: str, remedy: str) -> None:
     """Raise ValueError where ``device`` is a GPU and torch sees none."""
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            f"the config's device is {device!r}, but torch sees no GPU here: add {remedy} to the command."
-        )
+        raise ValueError(f"the config's device is {device!r}, but torch sees no GPU here: add {remedy} to the command.")
 
 
 def _merge_file(cfg: CfgNode, path: str) -> None:
@@ -136,13 +134,9 @@ def _check_keys(cfg: CfgNode, loaded: dict[str, Any], where: str) -> None:
         parent = key.rpartition(".")[0]
         if key in known or isinstance(known.get(parent), CfgNode) and known[parent].is_new_allowed():
             continue
-        near = difflib.get_close_matches(key, known, n=3) or [
-            k for k in known if k.endswith("." + key.split(".")[-1])
-        ]
+        near = difflib.get_close_matches(key, known, n=3) or [k for k in known if k.endswith("." + key.split(".")[-1])]
         hint = (
-            f"did you mean {' or '.join(near)}?"
-            if near
-            else "see mtl_d2/config.py and Detectron2's config reference."
+            f"did you mean {' or '.join(near)}?" if near else "see mtl_d2/config.py and Detectron2's config reference."
         )
         raise ValueError(f"{where} sets {key}, which is not a config key: {hint}")
 

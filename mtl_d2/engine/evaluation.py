@@ -50,9 +50,7 @@ def evaluate_datasets(cfg: CfgNode, model: nn.Module) -> Evaluation:
     """See :func:`evaluate`; with the number of images and the time."""
     names = list(cfg.DATASETS.TEST)
     if not names:
-        raise ValueError(
-            "DATASETS.TEST is empty, so there is nothing to evaluate on: name a registered dataset."
-        )
+        raise ValueError("DATASETS.TEST is empty, so there is nothing to evaluate on: name a registered dataset.")
     model = unwrap(model)
     _share_buffers(model)
     start = time.perf_counter()

@@ -60,9 +60,7 @@ def fit(
     checkpointer.resume_or_load(weights, resume=resume)
     start_iter = trainer.iter + 1 if resumed else 0  # a checkpoint names the last iteration that is in it
     if start_iter >= max_iter:
-        logger.info(
-            "The run in %s has its %d iterations already: only its evaluation is done.", output_dir, max_iter
-        )
+        logger.info("The run in %s has its %d iterations already: only its evaluation is done.", output_dir, max_iter)
         if evaluate:
             evaluate()
         return

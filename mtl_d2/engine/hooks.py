@@ -52,9 +52,7 @@ class BestCheckpointer(HookBase):
     def _compare(self) -> None:
         scalars = self.trainer.storage.latest()
         if self.metric not in scalars:
-            known = sorted(
-                name for name in scalars if "/" in name and not name.startswith(("task/", "balance/"))
-            )
+            known = sorted(name for name in scalars if "/" in name and not name.startswith(("task/", "balance/")))
             logger.error(
                 "SOLVER.MTL.BEST_METRIC is %r, which the evaluation did not give (it gave %s): "
                 "model_best.pth is not written.",
@@ -74,9 +72,7 @@ class ProgressBar(HookBase):
     """A bar with the loss and the remaining time, for a person at a terminal."""
 
     def before_train(self) -> None:
-        self.bar = tqdm(
-            total=self.trainer.max_iter, initial=self.trainer.start_iter, unit="step", dynamic_ncols=True
-        )
+        self.bar = tqdm(total=self.trainer.max_iter, initial=self.trainer.start_iter, unit="step", dynamic_ncols=True)
 
     def after_step(self) -> None:
         loss = self.trainer.storage.latest().get("total_loss")

@@ -52,9 +52,7 @@ def launch(  # noqa: PLR0917 - the signature of Detectron2's
         return main(*args)
     if dist_url == "auto":
         if num_machines > 1:
-            raise ValueError(
-                "--dist-url auto works on one machine; give all machines one URL such as tcp://HOST:PORT."
-            )
+            raise ValueError("--dist-url auto works on one machine; give all machines one URL such as tcp://HOST:PORT.")
         dist_url = f"tcp://127.0.0.1:{_free_port()}"
     mp.spawn(
         _worker,
@@ -139,9 +137,7 @@ def _worker(  # noqa: PLR0917 - spawn passes positions
     dist.destroy_process_group()
 
 
-def _run_under_torchrun(
-    main: Callable[..., Any], args: Sequence[Any], device: str, timeout: timedelta
-) -> Any:
+def _run_under_torchrun(main: Callable[..., Any], args: Sequence[Any], device: str, timeout: timedelta) -> Any:
     local_size = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]))
     _init_group(device, int(os.environ["LOCAL_RANK"]), local_size, timeout, init_method="env://")
     result = main(*args)

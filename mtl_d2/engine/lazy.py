@@ -45,9 +45,7 @@ def load_config(args: argparse.Namespace) -> DictConfig:
     cfg = LazyConfig.apply_overrides(LazyConfig.load(args.config_file), opts)
     for key in ("model", "optimizer", "lr_multiplier", "dataloader", "train"):
         if key not in cfg:
-            raise ValueError(
-                f"{args.config_file} has no {key!r}; see configs/shapes/lazy_demo.py for all the parts."
-            )
+            raise ValueError(f"{args.config_file} has no {key!r}; see configs/shapes/lazy_demo.py for all the parts.")
     return cfg
 
 
@@ -66,9 +64,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     start_logging(cfg, args, cfg.train.output_dir)
     model = instantiate(cfg.model).to(cfg.train.device)
     if args.eval_only:
-        MultiTaskCheckpointer(model, cfg.train.output_dir).resume_or_load(
-            cfg.train.init_checkpoint, resume=args.resume
-        )
+        MultiTaskCheckpointer(model, cfg.train.output_dir).resume_or_load(cfg.train.init_checkpoint, resume=args.resume)
         return evaluate(cfg, model)
     return train(cfg, model, resume=args.resume, config_file=args.config_file, overrides=args.opts or ())
 
@@ -149,9 +145,7 @@ def build_train_loader(cfg: DictConfig, start_batch: int) -> Any:
     if "start_batch" in inspect.signature(target).parameters:
         loader.start_batch = start_batch
     elif start_batch:
-        logger.warning(
-            "dataloader.train takes no start_batch: the resumed run sees its data from the beginning again."
-        )
+        logger.warning("dataloader.train takes no start_batch: the resumed run sees its data from the beginning again.")
     return instantiate(loader)
 
 

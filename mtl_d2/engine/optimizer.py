@@ -84,9 +84,7 @@ def gradient_clipper(clip_type: str, clip_value: float, norm_type: float = 2.0) 
         "full_model": clip_norm_of_the_model,
     }
     if clip_type not in clippers:
-        raise ValueError(
-            f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE is {clip_type!r}; expected one of {sorted(clippers)}."
-        )
+        raise ValueError(f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE is {clip_type!r}; expected one of {sorted(clippers)}.")
     return clippers[clip_type]
 
 

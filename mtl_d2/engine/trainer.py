@@ -76,15 +76,11 @@ class MultiTaskTrainer(TrainerBase):
 
     def run_step(self) -> None:
         if not self.model.training:
-            raise RuntimeError(
-                "the model was left in eval mode: call model.train() after an evaluation in a hook."
-            )
+            raise RuntimeError("the model was left in eval mode: call model.train() after an evaluation in a hook.")
         start = time.perf_counter()
         batch = next(self._batches, None)
         if batch is None:
-            raise RuntimeError(
-                f"the training loader ended at iteration {self.iter}; it must repeat its dataset."
-            )
+            raise RuntimeError(f"the training loader ended at iteration {self.iter}; it must repeat its dataset.")
         data_time = time.perf_counter() - start
         self._count_skipped(batch)
 
@@ -147,9 +143,7 @@ class MultiTaskTrainer(TrainerBase):
         if not comm.is_main_process() or not steps:
             return
         names = dict.fromkeys(name for _, losses, _ in steps for name in losses)
-        means = {
-            name: float(np.mean([losses[name] for _, losses, _ in steps if name in losses])) for name in names
-        }
+        means = {name: float(np.mean([losses[name] for _, losses, _ in steps if name in losses])) for name in names}
         # The mean of a period needs no further smoothing; writers take a median of what has the hint.
         self.storage.put_scalars(smoothing_hint=False, total_loss=sum(means.values()), **means)
         # The slowest rank is what the others wait for.
@@ -160,13 +154,9 @@ class MultiTaskTrainer(TrainerBase):
         """Bring all unread losses to the host in one copy."""
         if not self._pending:
             return []
-        values = torch.stack(
-            [loss.float() for _, losses, _ in self._pending for loss in losses.values()]
-        ).tolist()
+        values = torch.stack([loss.float() for _, losses, _ in self._pending for loss in losses.values()]).tolist()
         numbers = iter(values)
-        return [
-            (it, {name: next(numbers) for name in losses}, seconds) for it, losses, seconds in self._pending
-        ]
+        return [(it, {name: next(numbers) for name in losses}, seconds) for it, losses, seconds in self._pending]
 
     def _raise_if_not_finite(self, ranks: list[list[tuple[int, dict[str, float], float]]]) -> None:
         steps = ((it, rank, losses) for rank, steps in enumerate(ranks) for it, losses, _ in steps)
@@ -204,8 +194,7 @@ class MultiTaskTrainer(TrainerBase):
             self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
         if state_dict.get("seed", self.seed) != self.seed:
             logger.warning(
-                "SEED is %d, but the checkpoint's run had SEED %d: images may repeat before an epoch is "
-                "over.",
+                "SEED is %d, but the checkpoint's run had SEED %d: images may repeat before an epoch is over.",
                 self.seed,
                 state_dict["seed"],
             )

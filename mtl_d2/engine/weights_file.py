@@ -62,9 +62,7 @@ def read_torch_file(path: str) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         found = re.search(r"(?:GLOBAL|global:?) ([\w.]+)", str(error))
         if found is None and not zipfile.is_zipfile(path):
-            raise ValueError(
-                f"{path} is not a checkpoint that torch.save wrote: fetch or export it again."
-            ) from error
+            raise ValueError(f"{path} is not a checkpoint that torch.save wrote: fetch or export it again.") from error
         what = found.group(1) if found else "an object that is neither a tensor nor a plain container"
         raise UnsafeFileError(
             f"{path} holds {what} beside its tensors, and loading it could run code. {_CONVERT}"
@@ -86,8 +84,7 @@ class _ArrayUnpickler(pickle.Unpickler):
             return _encode_latin1
         if (module, name) not in _HARMLESS:
             raise UnsafeFileError(
-                f"{self.path} holds {module}.{name} beside its numpy arrays, and loading it could run "
-                f"code. {_CONVERT}"
+                f"{self.path} holds {module}.{name} beside its numpy arrays, and loading it could run code. {_CONVERT}"
             )
         return _HARMLESS[module, name]
 
@@ -101,7 +98,5 @@ def _encode_latin1(text: str, encoding: str = "latin1") -> bytes:
 
 def _expect_dict(data: Any, path: str) -> dict[str, Any]:
     if not isinstance(data, dict):
-        raise ValueError(
-            f"{path} holds a {type(data).__name__}; expected a dict of weights, or one with a 'model'."
-        )
+        raise ValueError(f"{path} holds a {type(data).__name__}; expected a dict of weights, or one with a 'model'.")
     return data

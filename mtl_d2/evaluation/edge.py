@@ -154,9 +154,7 @@ def score_record(record: Record, prob: np.ndarray, *, ignore_label: int, **optio
 def _edge_map(record: Record, output: dict) -> np.ndarray:
     name = record["file_name"]
     if "edge" not in output:
-        raise ValueError(
-            f"The model's output for {name} has no 'edge': ask for the task, or drop EdgeEvaluator."
-        )
+        raise ValueError(f"The model's output for {name} has no 'edge': ask for the task, or drop EdgeEvaluator.")
     prob = output["edge"]
     if isinstance(prob, torch.Tensor):
         prob = prob.detach().float().cpu().numpy()

@@ -47,9 +47,7 @@ def ground_truth_edges(record: Record, ignore_label: int = 255) -> np.ndarray:
         return thin(_read_map(record["edge_file_name"], size)).astype(np.uint8)
     source = record.get("edge_source")
     if source not in EDGE_SOURCES:
-        raise ValueError(
-            f"{_name(record)}: edge_source must be one of {', '.join(EDGE_SOURCES)}, found {source!r}."
-        )
+        raise ValueError(f"{_name(record)}: edge_source must be one of {', '.join(EDGE_SOURCES)}, found {source!r}.")
     ignore = np.zeros(size, bool)
     sem_seg = None
     masks: Sequence[np.ndarray] = []
@@ -62,9 +60,7 @@ def ground_truth_edges(record: Record, ignore_label: int = 255) -> np.ndarray:
         for annotation in annotations:
             if annotation.get("iscrowd", 0):
                 ignore |= mask_api.decode(_rle(annotation, size, record)).astype(bool)
-        rles = [
-            _rle(annotation, size, record) for annotation in annotations if not annotation.get("iscrowd", 0)
-        ]
+        rles = [_rle(annotation, size, record) for annotation in annotations if not annotation.get("iscrowd", 0)]
         masks, areas = _DecodedMasks(rles), [int(mask_api.area(rle)) for rle in rles]
     ids = id_map(masks, sem_seg, areas=areas, size=size)
     num_classes = 1 if sem_seg is None else len(np.unique(sem_seg))
@@ -98,9 +94,7 @@ def _rle(annotation: dict, size: tuple[int, int], record: Record) -> dict:
             f"polygons or an RLE, found {segmentation!r}."
         )
     if tuple(segmentation["size"]) != size:
-        raise ValueError(
-            f"{_name(record)}: an RLE has the size {segmentation['size']}, the image {list(size)}."
-        )
+        raise ValueError(f"{_name(record)}: an RLE has the size {segmentation['size']}, the image {list(size)}.")
     if isinstance(segmentation["counts"], list):
         return mask_api.frPyObjects(segmentation, *size)
     return segmentation
@@ -110,17 +104,13 @@ def _read_map(file_name: str, size: tuple[int, int]) -> np.ndarray:
     with Image.open(file_name) as image:
         labels = np.array(image)
     if labels.shape != size:
-        raise ValueError(
-            f"{file_name} must have one channel and its image's size, {size}, found shape {labels.shape}."
-        )
+        raise ValueError(f"{file_name} must have one channel and its image's size, {size}, found shape {labels.shape}.")
     return labels
 
 
 def _needed(record: Record, key: str, source: str) -> Any:
     if key not in record:
-        raise ValueError(
-            f"{_name(record)}: edge_source is {source!r}, but the record has no {key!r}: add it."
-        )
+        raise ValueError(f"{_name(record)}: edge_source is {source!r}, but the record has no {key!r}: add it.")
     return record[key]
 
 

@@ -127,9 +127,7 @@ def _distinct_maps(prob: np.ndarray, thresholds: int, thin: bool) -> tuple[np.nd
     return index - np.count_nonzero(sizes == 0), positions
 
 
-def _count(
-    matchings: list[Matching], present: np.ndarray, excusable: np.ndarray
-) -> tuple[int, int, int, int]:
+def _count(matchings: list[Matching], present: np.ndarray, excusable: np.ndarray) -> tuple[int, int, int, int]:
     matched = np.zeros(present.size, bool)
     matched_true = 0
     for matching in matchings:

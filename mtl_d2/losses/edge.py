@@ -56,9 +56,7 @@ def edge_focal_loss(logits: Tensor, targets: Tensor, *, alpha: float = 0.25, gam
     "Focal Loss for Dense Object Detection" (Lin et al. 2017), equation 5.
     """
     valid = targets != IGNORE
-    loss = sigmoid_focal_loss(
-        logits.masked_fill(~valid, 0), (targets == 1).to(logits.dtype), alpha=alpha, gamma=gamma
-    )
+    loss = sigmoid_focal_loss(logits.masked_fill(~valid, 0), (targets == 1).to(logits.dtype), alpha=alpha, gamma=gamma)
     return _mean_over_images(loss, valid)
 
 
@@ -99,9 +97,7 @@ def _fractions(targets: Tensor) -> tuple[Tensor, Tensor]:
     return positive / valid.clamp(min=1), (valid - positive) / valid.clamp(min=1)
 
 
-def _weighted_bce(
-    logits: Tensor, targets: Tensor, *, positive_weight: Tensor, negative_weight: Tensor
-) -> Tensor:
+def _weighted_bce(logits: Tensor, targets: Tensor, *, positive_weight: Tensor, negative_weight: Tensor) -> Tensor:
     """Binary cross-entropy with (N, 1) weights per image, normalised as the module says."""
     valid = targets != IGNORE
     # Ignored logits are cleared, so that not even an inf there reaches the gradient.

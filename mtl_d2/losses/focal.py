@@ -38,13 +38,9 @@ def softmax_focal_loss(
     if gamma < 0:
         raise ValueError(f"softmax_focal_loss: gamma is {gamma}, expected >= 0")
     if alpha is not None and alpha.shape != (num_classes,):
-        raise ValueError(
-            f"softmax_focal_loss: alpha has shape {tuple(alpha.shape)}, expected ({num_classes},)"
-        )
+        raise ValueError(f"softmax_focal_loss: alpha has shape {tuple(alpha.shape)}, expected ({num_classes},)")
     # -log(p_t), and 0 where ignored, which the product below keeps.
-    cross_entropy = F.cross_entropy(
-        at_least_float32(logits), targets, ignore_index=ignore_index, reduction="none"
-    )
+    cross_entropy = F.cross_entropy(at_least_float32(logits), targets, ignore_index=ignore_index, reduction="none")
     loss = cross_entropy
     if gamma > 0:
         one_minus_pt = -torch.expm1(-cross_entropy)

@@ -68,9 +68,7 @@ def combine_panoptic(
     for label, area in free_areas.items():
         if label in stuff and area >= stuff_area_threshold:
             label_to_id[label] = len(segments_info) + 1
-            segments_info.append(
-                {"id": len(segments_info) + 1, "isthing": False, "category_id": label, "area": area}
-            )
+            segments_info.append({"id": len(segments_info) + 1, "isthing": False, "category_id": label, "area": area})
     return torch.where(segment_ids == 0, _look_up(label_to_id, sem_seg_labels), segment_ids), segments_info
 
 

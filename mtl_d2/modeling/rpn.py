@@ -45,9 +45,7 @@ class MultiTaskRPN(RPN):
         """
         super().__init__(**kwargs)
         if objectness_loss not in ("ce", "focal"):
-            raise ValueError(
-                f"MODEL.MTL.RPN.OBJECTNESS_LOSS is {objectness_loss!r}, expected 'ce' or 'focal'"
-            )
+            raise ValueError(f"MODEL.MTL.RPN.OBJECTNESS_LOSS is {objectness_loss!r}, expected 'ce' or 'focal'")
         self.objectness_loss = objectness_loss
         self.focal_alpha = focal_alpha
         self.focal_gamma = focal_gamma
@@ -98,13 +96,9 @@ class MultiTaskRPN(RPN):
         logits, targets = logits[valid], labels[valid].to(torch.float32)
         if self.objectness_loss == "ce":
             return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
-        return sigmoid_focal_loss(
-            logits, targets, alpha=self.focal_alpha, gamma=self.focal_gamma, reduction="sum"
-        )
+        return sigmoid_focal_loss(logits, targets, alpha=self.focal_alpha, gamma=self.focal_gamma, reduction="sum")
 
-    def _box_loss(
-        self, anchors: list[Boxes], deltas: list[Tensor], gt_boxes: list[Tensor], positive: Tensor
-    ) -> Tensor:
+    def _box_loss(self, anchors: list[Boxes], deltas: list[Tensor], gt_boxes: list[Tensor], positive: Tensor) -> Tensor:
         """Sum over the positive anchors; `positive` is (N, R)."""
         if self.box_reg_loss_type != "iou":
             return _dense_box_regression_loss(

@@ -116,9 +116,7 @@ def sobel_edges(image: np.ndarray) -> np.ndarray:
         ValueError: the image is not uint8, or has another number of axes.
     """
     if image.dtype != np.uint8 or image.ndim not in (2, 3):
-        raise ValueError(
-            f"sobel_edges takes an (H, W) or (H, W, C) uint8 image, found {image.dtype} {image.shape}."
-        )
+        raise ValueError(f"sobel_edges takes an (H, W) or (H, W, C) uint8 image, found {image.dtype} {image.shape}.")
     gray = image.astype(np.float32)
     if image.ndim == 3:
         gray = gray.mean(axis=2)

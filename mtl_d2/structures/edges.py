@@ -104,9 +104,7 @@ def _size_of(masks: Sequence[np.ndarray] | np.ndarray) -> tuple[int, int]:
     if isinstance(masks, np.ndarray) and masks.ndim == 3:
         return masks.shape[1], masks.shape[2]
     if len(masks) == 0:
-        raise ValueError(
-            "id_map of no mask and no semantic map needs the size of the image: pass size=(H, W)."
-        )
+        raise ValueError("id_map of no mask and no semantic map needs the size of the image: pass size=(H, W).")
     return np.asarray(masks[0]).shape
 
 

@@ -80,9 +80,7 @@ def test_epochs_seeds_and_samples_are_augmented_differently(dataset):
             tuple(batch[0]["image"].shape)
             for batch in take(
                 6,
-                build_multitask_train_loader(
-                    tiny_cfg(dataset=one, **AUGMENTED, **{"SOLVER.IMS_PER_BATCH": 1})
-                ),
+                build_multitask_train_loader(tiny_cfg(dataset=one, **AUGMENTED, **{"SOLVER.IMS_PER_BATCH": 1})),
             )
         ]
     assert len(set(shapes)) > 3
@@ -157,9 +155,7 @@ def test_empty_images_are_left_out_only_where_instances_are_the_only_task():
     with toy_dataset(4, labels=labels) as name:  # image 0 has no objects
 
         def ids(tasks, filter_empty):
-            return [
-                record["image_id"] for record in get_records([name], tasks=tasks, filter_empty=filter_empty)
-            ]
+            return [record["image_id"] for record in get_records([name], tasks=tasks, filter_empty=filter_empty)]
 
         assert ids(("instance",), True) == [2]
         assert ids(("instance",), False) == [0, 2]

@@ -30,9 +30,7 @@ def folders(tmp_path):
     cv2.imwrite(str(images / "bern" / "x_leftImg8bit.png"), np.zeros((H, W, 3), np.uint8))
     cv2.imwrite(str(labels / "bern" / "x_gtFine_instanceIds.png"), instances)
     for name in ("labelIds", "labelTrainIds"):
-        cv2.imwrite(
-            str(labels / "bern" / f"x_gtFine_{name}.png"), np.where(instances > 7, 13, 0).astype(np.uint8)
-        )
+        cv2.imwrite(str(labels / "bern" / f"x_gtFine_{name}.png"), np.where(instances > 7, 13, 0).astype(np.uint8))
     (labels / "bern" / "x_gtFine_polygons.json").write_text(f'{{"imgHeight": {H}, "imgWidth": {W}}}')
     return images, labels
 
@@ -55,10 +53,6 @@ def test_instances_and_semantics_are_joined_with_exact_boxes(folders, tmp_path, 
 def test_a_missing_package_is_named(folders, monkeypatch):
     find_spec = importlib.util.find_spec
     hidden = "cityscapesscripts"
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *a: None if name == hidden else find_spec(name, *a)
-    )
-    with pytest.raises(
-        DatasetError, match="dataset 'toy' needs cityscapesscripts, not installed; pip install"
-    ):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == hidden else find_spec(name, *a))
+    with pytest.raises(DatasetError, match="dataset 'toy' needs cityscapesscripts, not installed; pip install"):
         load_cityscapes_multitask(*folders, "toy")

@@ -17,9 +17,7 @@ from mtl_d2.data.datasets import datasets_root
 from tests.data.toy_coco import SCHEMA, H, W, box_mask, save, write_toy_coco
 
 NAMES = [f"{family}_{split}" for family in ("shapes", "nuclei", "coco_mini") for split in ("train", "val")]
-NAMES += [
-    f"{family}_{split}_mtl" for family in ("coco_2017", "cityscapes_fine") for split in ("train", "val")
-]
+NAMES += [f"{family}_{split}_mtl" for family in ("coco_2017", "cityscapes_fine") for split in ("train", "val")]
 
 
 @pytest.fixture
@@ -108,9 +106,7 @@ def toy_name():
 
 def test_registering_reads_nothing_and_replacing_renews_the_metadata(toy, toy_name, tmp_path):
     register_coco_multitask(toy_name, SCHEMA, "nowhere.json", "nowhere")
-    with pytest.raises(
-        DatasetError, match=f"dataset '{toy_name}': nowhere.json does not exist; set DETECTRON2"
-    ):
+    with pytest.raises(DatasetError, match=f"dataset '{toy_name}': nowhere.json does not exist; set DETECTRON2"):
         DatasetCatalog.get(toy_name)
     paths = (toy / "instances.json", toy / "images", toy / "semantic")
     register_coco_multitask(toy_name, SCHEMA, *paths)  # the name is taken: left as it is

@@ -91,9 +91,7 @@ def mapper(**overrides):
     return MultiTaskDatasetMapper(tiny_cfg(**overrides), is_train=True)
 
 
-@pytest.mark.parametrize(
-    "overrides", [{}, ODD_CROP, {"INPUT.MIN_SIZE_TRAIN": (37,)}], ids=["up", "crop", "down"]
-)
+@pytest.mark.parametrize("overrides", [{}, ODD_CROP, {"INPUT.MIN_SIZE_TRAIN": (37,)}], ids=["up", "crop", "down"])
 @pytest.mark.parametrize("seed", range(4))
 def test_image_boxes_and_masks_equal_detectron2s(record, overrides, seed):
     cfg = tiny_cfg(**overrides)
@@ -127,9 +125,7 @@ def test_image_boxes_and_masks_equal_detectron2s(record, overrides, seed):
 def test_masks_equal_the_transformed_frames_for_any_transform(transforms):
     frames = [ellipse(70, 54, 30, 20, 17, 11), ellipse(70, 54, 2, 50, 3, 3), np.zeros((70, 54), bool)]
     transforms = TransformList(transforms)
-    expected = np.stack([transforms.apply_segmentation(frame.astype(np.uint8)) for frame in frames]).astype(
-        bool
-    )
+    expected = np.stack([transforms.apply_segmentation(frame.astype(np.uint8)) for frame in frames]).astype(bool)
     masks = transform_masks([rle(frame) for frame in frames], transforms, (70, 54), expected.shape[1:])
     assert np.array_equal(draw_masks(masks, expected.shape[1:]), expected)
 
@@ -181,9 +177,7 @@ def test_inversion_changes_the_image_alone(record):
     assert torch.equal(inverted["instances"].gt_masks.tensor, plain["instances"].gt_masks.tensor)
 
 
-@pytest.mark.parametrize(
-    "labelled", [(), ("instance",), ("sem_seg",), ("instance", "edge"), ("sem_seg", "edge")]
-)
+@pytest.mark.parametrize("labelled", [(), ("instance",), ("sem_seg",), ("instance", "edge"), ("sem_seg", "edge")])
 def test_absent_labels_stay_absent(labelled):
     with toy_dataset(3, labels=labelled) as name:
         sample = mapper()(DatasetCatalog.get(name)[2])
@@ -307,9 +301,7 @@ def test_the_record_is_left_as_it_is(record):
 
 def test_extra_targets_see_the_record_and_the_transforms(record):
     def depth(record, transforms):
-        return {
-            "depth": transforms.apply_segmentation(np.full((record["height"], record["width"]), 7, np.uint8))
-        }
+        return {"depth": transforms.apply_segmentation(np.full((record["height"], record["width"]), 7, np.uint8))}
 
     sample = MultiTaskDatasetMapper(tiny_cfg(), is_train=True, extra_targets=[depth])(record)
     assert sample["depth"].shape == tuple(sample["image"].shape[1:])

@@ -82,13 +82,9 @@ def test_a_sample_of_scenes_holds_all_classes_voids_overlaps_and_cuts():
         *range(len(STUFF_CLASSES) + len(THING_CLASSES)),
         VOID,
     }
-    frames = [
-        np.concatenate([s.instance_ids[[0, -1]].ravel(), s.instance_ids[:, [0, -1]].ravel()]) for s in scenes
-    ]
+    frames = [np.concatenate([s.instance_ids[[0, -1]].ravel(), s.instance_ids[:, [0, -1]].ravel()]) for s in scenes]
     assert sum(f.any() for f in frames) > 4
-    touching = [
-        ((a := s.instance_ids)[:, 1:] != a[:, :-1]) & (a[:, 1:] > 0) & (a[:, :-1] > 0) for s in scenes
-    ]
+    touching = [((a := s.instance_ids)[:, 1:] != a[:, :-1]) & (a[:, 1:] > 0) & (a[:, :-1] > 0) for s in scenes]
     assert sum(t.any() for t in touching) > 4
 
 

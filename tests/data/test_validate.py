@@ -195,9 +195,7 @@ def test_class_counts_of_tasks_that_are_not_trained_do_not_matter(cfg):
 def test_preflight_names_a_task_without_labels_and_the_datasets(cfg, records):
     for record in records:
         del record["edge_source"]
-    with pytest.raises(
-        DatasetError, match=r"TASKS: found 'edge', but no image .*\(toy_validate_train\) .* remove"
-    ):
+    with pytest.raises(DatasetError, match=r"TASKS: found 'edge', but no image .*\(toy_validate_train\) .* remove"):
         preflight(cfg)
 
 
@@ -215,9 +213,7 @@ def test_training_sets_with_other_classes_are_refused(cfg, records):
     )
     register_dataset("toy_validate_other", lambda: records, schema)
     cfg.DATASETS.TRAIN = ("toy_validate_train", "toy_validate_other")
-    with pytest.raises(
-        DatasetError, match="thing_classes of 'toy_validate_other' differ from those of 'toy_validate"
-    ):
+    with pytest.raises(DatasetError, match="thing_classes of 'toy_validate_other' differ from those of 'toy_validate"):
         preflight(cfg)
 
 

@@ -42,8 +42,7 @@ def write_toy_coco(folder: Path) -> dict:
     content = {
         "info": {},
         "images": [
-            {"id": i, "file_name": name, "height": H, "width": W}
-            for i, name in ((5, "a.jpg"), (9, "sub/b.jpg"))
+            {"id": i, "file_name": name, "height": H, "width": W} for i, name in ((5, "a.jpg"), (9, "sub/b.jpg"))
         ],
         "categories": [{"id": 7, "name": "dog"}, {"id": 3, "name": "cat"}],
         "annotations": [

@@ -21,9 +21,7 @@ def test_a_file_its_base_and_the_command_line_are_merged_in_this_order(tmp_path:
 
 def test_an_unknown_key_is_named_with_the_near_ones(tmp_path: Path) -> None:
     path = write(tmp_path / "a.yaml", "MODEL: {MTL: {TASK: [edge]}}")
-    with pytest.raises(
-        ValueError, match=r"a.yaml sets MODEL.MTL.TASK, which is not a config key: .*MODEL.MTL.TASKS"
-    ):
+    with pytest.raises(ValueError, match=r"a.yaml sets MODEL.MTL.TASK, which is not a config key: .*MODEL.MTL.TASKS"):
         setup_cfg(path)
     with pytest.raises(ValueError, match=r"the command line sets SOLVER.BASE_LRR.*SOLVER.BASE_LR"):
         setup_cfg("", ["SOLVER.BASE_LRR", "1"])
@@ -39,9 +37,7 @@ def test_yaml_that_builds_objects_is_not_loaded(tmp_path: Path) -> None:
     trap = tmp_path / "ran"
     write(tmp_path / "base.yaml", f"OUTPUT_DIR: !!python/object/apply:os.mkdir ['{trap}']")
     path = write(tmp_path / "leaf.yaml", "_BASE_: base.yaml")
-    with pytest.raises(
-        ValueError, match=r"leaf.yaml \(or its _BASE_\) holds a tag that builds Python objects"
-    ):
+    with pytest.raises(ValueError, match=r"leaf.yaml \(or its _BASE_\) holds a tag that builds Python objects"):
         setup_cfg(path)
     assert not trap.exists()
 

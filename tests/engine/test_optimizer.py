@@ -15,14 +15,10 @@ def options_of(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> dic
 
 
 @pytest.mark.parametrize(("name", "kind"), [("SGD", torch.optim.SGD), ("ADAMW", torch.optim.AdamW)])
-def test_norms_and_the_balancer_are_not_decayed_and_every_parameter_is_there_once(
-    name: str, kind: type
-) -> None:
+def test_norms_and_the_balancer_are_not_decayed_and_every_parameter_is_there_once(name: str, kind: type) -> None:
     model = toy_network()
     model.norm = nn.GroupNorm(2, 8)
-    cfg = setup_cfg(
-        "", ["SOLVER.MTL.OPTIMIZER", name, "SOLVER.WEIGHT_DECAY", 0.3, "SOLVER.WEIGHT_DECAY_BIAS", 0.1]
-    )
+    cfg = setup_cfg("", ["SOLVER.MTL.OPTIMIZER", name, "SOLVER.WEIGHT_DECAY", 0.3, "SOLVER.WEIGHT_DECAY_BIAS", 0.1])
     optimizer = build_optimizer(cfg, model)
     assert type(optimizer) is kind
     assert options_of(optimizer, model.edge_head.weight)["weight_decay"] == 0.3

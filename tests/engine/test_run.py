@@ -31,9 +31,7 @@ def weights(output_dir: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("optimizer", ["SGD", "ADAMW"])
-def test_a_resumed_run_of_the_joint_network_is_bit_equal(
-    dataset: str, tmp_path: Path, optimizer: str
-) -> None:
+def test_a_resumed_run_of_the_joint_network_is_bit_equal(dataset: str, tmp_path: Path, optimizer: str) -> None:
     options = {"DATASETS.TEST": (), "SOLVER.MTL.OPTIMIZER": optimizer, "SOLVER.BASE_LR": 0.001}
     torch.manual_seed(1)
     run.train(config(dataset, tmp_path / "whole", **{**options, "SOLVER.CHECKPOINT_PERIOD": 2}))
@@ -106,18 +104,14 @@ def test_a_lazy_config_trains_resumes_and_records(dataset: str, tmp_path: Path) 
             f"train.output_dir={output_dir}",
             "train.best_metric=sem_seg/mIoU",
         ]
-        return argparse.Namespace(
-            config_file=str(tmp_path / "lazy.py"), opts=opts, resume=resume, eval_only=False
-        )
+        return argparse.Namespace(config_file=str(tmp_path / "lazy.py"), opts=opts, resume=resume, eval_only=False)
 
     lazy.run(arguments(1, resume=False))
     results = lazy.run(arguments(2, resume=True))
     record = read_record(output_dir / "report.json")
     assert record.iterations == 2
     assert record.results["sem_seg"]["mIoU"] == pytest.approx(results["sem_seg"]["mIoU"])
-    iterations = [
-        json.loads(line)["iteration"] for line in (output_dir / "metrics.json").read_text().splitlines()
-    ]
+    iterations = [json.loads(line)["iteration"] for line in (output_dir / "metrics.json").read_text().splitlines()]
     assert max(iterations) >= 1
 
 

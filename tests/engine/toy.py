@@ -42,9 +42,7 @@ def batches(start: int = 0, rank: int = 0, size: int = 2) -> Iterator[list[dict]
     """Endless batches; each is a function of its number and the rank."""
     while True:
         generator = torch.Generator().manual_seed(1000 * rank + start)
-        yield [
-            {"image": torch.randn(4, generator=generator), "file_name": f"{start}_{i}"} for i in range(size)
-        ]
+        yield [{"image": torch.randn(4, generator=generator), "file_name": f"{start}_{i}"} for i in range(size)]
         start += 1
 
 

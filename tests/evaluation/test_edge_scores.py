@@ -66,9 +66,7 @@ def test_counts_with_ignored_pixels_do_not_depend_on_the_other_thresholds():
     prob, gt, ignore = rng.random((30, 30)), rng.random((30, 30)) < 0.1, rng.random((30, 30)) < 0.02
     together = edge_counts(prob, gt, ignore, max_dist=0.05, **CRISP)
     for k in (20, 60, 90):
-        alone = edge_counts(
-            (prob >= (np.ceil(2.55 * k) - 0.5) / 255) * 1.0, gt, ignore, max_dist=0.05, **CRISP
-        )
+        alone = edge_counts((prob >= (np.ceil(2.55 * k) - 0.5) / 255) * 1.0, gt, ignore, max_dist=0.05, **CRISP)
         assert (alone[0] == together[k - 1]).all()
 
 

@@ -56,9 +56,7 @@ def painter(request, monkeypatch):
         monkeypatch.setattr(
             postprocessing,
             "_paint_in_boxes",
-            lambda masks, order, threshold, boxes: postprocessing._paint_without_sync(
-                masks, order, threshold
-            ),
+            lambda masks, order, threshold, boxes: postprocessing._paint_without_sync(masks, order, threshold),
         )
 
 

@@ -39,9 +39,7 @@ def train(heads, features, targets, count=40):
 
 
 @pytest.mark.parametrize("mask_on", [True, False])
-def test_full_labels_give_detectron2s_losses_to_the_bit(
-    rcnn_cfg, input_shape, features, make_targets, mask_on
-):
+def test_full_labels_give_detectron2s_losses_to_the_bit(rcnn_cfg, input_shape, features, make_targets, mask_on):
     rcnn_cfg.MODEL.MASK_ON = mask_on
     ours, theirs = build(rcnn_cfg, input_shape), build(rcnn_cfg, input_shape, "StandardROIHeads")
     assert list(ours.state_dict()) == list(theirs.state_dict())
@@ -83,9 +81,7 @@ def test_every_loss_is_finite_and_reaches_every_parameter(
 
 
 @pytest.mark.parametrize("unmasked", [0, 1])
-def test_an_image_without_masks_changes_the_mask_loss_alone(
-    rcnn_cfg, input_shape, features, make_targets, unmasked
-):
+def test_an_image_without_masks_changes_the_mask_loss_alone(rcnn_cfg, input_shape, features, make_targets, unmasked):
     heads = build(rcnn_cfg, input_shape)
     full = [make_targets(*BOXES), make_targets(*BOXES)]
     partial = list(full)

@@ -27,9 +27,7 @@ def run(rpn, images, features, targets):
 
 
 @pytest.mark.parametrize("box_loss", ["smooth_l1", "giou", "diou", "ciou"])
-def test_cross_entropy_is_detectron2_to_the_bit(
-    rcnn_cfg, input_shape, images, features, make_targets, box_loss
-):
+def test_cross_entropy_is_detectron2_to_the_bit(rcnn_cfg, input_shape, images, features, make_targets, box_loss):
     rcnn_cfg.MODEL.RPN.BBOX_REG_LOSS_TYPE = box_loss
     ours, theirs = build(rcnn_cfg, input_shape), build(rcnn_cfg, input_shape, "RPN")
     theirs.load_state_dict(ours.state_dict())
@@ -85,9 +83,7 @@ def test_the_iou_loss_of_undecided_deltas_is_that_of_the_anchors(
     assert torch.allclose(losses["loss_rpn_loc"], expected / normalizer, rtol=1e-4)
 
 
-def test_the_objectness_loss_does_not_depend_on_the_box_loss(
-    rcnn_cfg, input_shape, images, features, make_targets
-):
+def test_the_objectness_loss_does_not_depend_on_the_box_loss(rcnn_cfg, input_shape, images, features, make_targets):
     targets = [make_targets(*BOXES), make_targets()]
     losses = {}
     for box_loss in ("giou", "iou"):

@@ -171,9 +171,7 @@ PATCHES = (
     ),
     Patch(
         NO_PKG_RESOURCES,
-        "pkg_resources.resource_filename(\n"
-        '        "detectron2.model_zoo", os.path.join("configs", config_path)\n'
-        "    )",
+        'pkg_resources.resource_filename(\n        "detectron2.model_zoo", os.path.join("configs", config_path)\n    )',
         'str(resources.files("detectron2.model_zoo").joinpath("configs", config_path))',
         {"detectron2/model_zoo/model_zoo.py": 1},
     ),

@@ -88,9 +88,7 @@ class MultiTaskFastRCNNOutputLayers(FastRCNNOutputLayers):
         )
         return loss / (gt_classes < self.num_classes).sum().clamp(min=1)
 
-    def box_reg_loss(
-        self, proposal_boxes: Tensor, gt_boxes: Tensor, pred_deltas: Tensor, gt_classes: Tensor
-    ) -> Tensor:
+    def box_reg_loss(self, proposal_boxes: Tensor, gt_boxes: Tensor, pred_deltas: Tensor, gt_classes: Tensor) -> Tensor:
         """See FastRCNNOutputLayers.box_reg_loss; "iou" is normalised as the others are, by all regions."""
         if self.box_reg_loss_type != "iou":
             return super().box_reg_loss(proposal_boxes, gt_boxes, pred_deltas, gt_classes)
@@ -98,9 +96,7 @@ class MultiTaskFastRCNNOutputLayers(FastRCNNOutputLayers):
         class_deltas = pred_deltas.unflatten(1, (-1, proposal_boxes.shape[1]))  # (R, K or 1, 4)
         agnostic = class_deltas.shape[1] == 1
         columns = torch.zeros_like(foreground) if agnostic else gt_classes[foreground]
-        pred_boxes = self.box2box_transform.apply_deltas(
-            class_deltas[foreground, columns], proposal_boxes[foreground]
-        )
+        pred_boxes = self.box2box_transform.apply_deltas(class_deltas[foreground, columns], proposal_boxes[foreground])
         return iou_loss(pred_boxes, gt_boxes[foreground], reduction="sum") / max(gt_classes.numel(), 1)
 
     def predict_probs(self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]) -> list[Tensor]:

@@ -34,9 +34,7 @@ class MultiTaskROIHeads(StandardROIHeads):
         """See StandardROIHeads.forward."""
         return super().forward(images, _float32(features), proposals, targets)
 
-    def forward_with_given_boxes(
-        self, features: dict[str, Tensor], instances: list[Instances]
-    ) -> list[Instances]:
+    def forward_with_given_boxes(self, features: dict[str, Tensor], instances: list[Instances]) -> list[Instances]:
         """See StandardROIHeads.forward_with_given_boxes."""
         return super().forward_with_given_boxes(_float32(features), instances)
 
