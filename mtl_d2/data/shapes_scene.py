@@ -1,7 +1,8 @@
 """One synthetic scene: overlapping textured shapes on a textured background, with exact labels.
 
-Objects and background draw their colours from the same range, so that colour gives no class away: things are
-told by their outline, stuff by its texture. What is labelled is what is visible.
+Objects draw their colours from the whole range in which those of the background lie, so that colour tells no object
+from another nor from the ground: things are told by their outline. Stuff has a texture of its own, and colours that
+scatter around the class's. What is labelled is what is visible.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-RECIPE_VERSION = 1  # raise it with every change that alters a pixel or a label
+RECIPE_VERSION = 2  # raise it with every change that alters a pixel or a label
 THING_CLASSES = ("ellipse", "rectangle", "triangle", "star")
 STUFF_CLASSES = ("water", "sand", "gravel")
 VOID = 255
@@ -23,6 +24,8 @@ CLUSTER_PROB = 0.4  # chance that a shape is placed at an earlier one, to overla
 VOID_PROB = 0.7
 NOISE_SIGMA = 12.0  # grey levels
 COLOR_RANGE = (45.0, 210.0)
+STUFF_COLORS = ((75.0, 120.0, 175.0), (180.0, 155.0, 95.0), (110.0, 115.0, 105.0))  # RGB of water, sand, gravel
+STUFF_COLOR_SIGMA = 25.0
 MIN_CONTRAST = 45.0  # RGB distance between the mean colours of a region and of those beside it
 TEXTURE_CONTRAST = (35.0, 80.0)  # RGB distance between the two colours of a texture
 
@@ -45,8 +48,9 @@ def make_scene(rng: np.random.Generator, size: int) -> Scene:
     image = np.empty((size, size, 3), np.float32)
     means: list[np.ndarray] = []
     for i in np.unique(semantic):  # the void looks like anything
-        texture = _STUFF_TEXTURES[i if i < len(STUFF_CLASSES) else rng.integers(len(STUFF_CLASSES))]
-        colors = _draw_colors(rng, beside=means)
+        stuff = i if i < len(STUFF_CLASSES) else rng.integers(len(STUFF_CLASSES))
+        texture = _STUFF_TEXTURES[stuff]
+        colors = _draw_colors(rng, beside=means, center=STUFF_COLORS[stuff])
         means.append(colors.mean(0))
         _paint(image, semantic == i, texture(rng, size), colors)
     for i in range(1, len(classes) + 1):
@@ -174,12 +178,18 @@ _STUFF_TEXTURES: tuple[Callable, ...] = (_water, _sand, _gravel)
 _THING_TEXTURES: tuple[Callable, ...] = (_stripes, _checks, _sand, _plain)
 
 
-def _draw_colors(rng: np.random.Generator, beside: Sequence[np.ndarray]) -> np.ndarray:
-    """Two RGB colours, float (2, 3); their mean keeps MIN_CONTRAST to each of ``beside`` where possible."""
+def _draw_colors(
+    rng: np.random.Generator, beside: Sequence[np.ndarray], center: Sequence[float] | None = None
+) -> np.ndarray:
+    """Two RGB colours, float (2, 3); their mean keeps MIN_CONTRAST to each of ``beside`` where possible.
+
+    The mean is uniform in COLOR_RANGE, or scatters around ``center``.
+    """
     for _ in range(20):
+        mean = rng.uniform(*COLOR_RANGE, 3) if center is None else rng.normal(center, STUFF_COLOR_SIGMA)
         direction = rng.normal(size=3)
         step = direction / np.linalg.norm(direction) * rng.uniform(*TEXTURE_CONTRAST)
-        colors = np.clip(rng.uniform(*COLOR_RANGE, 3) + np.stack([-step / 2, step / 2]), *COLOR_RANGE)
+        colors = np.clip(mean + np.stack([-step / 2, step / 2]), *COLOR_RANGE)
         if all(np.linalg.norm(colors.mean(0) - mean) >= MIN_CONTRAST for mean in beside):
             break
     return colors

@@ -90,7 +90,8 @@ class FPNEdgeHead(nn.Module):
             self.stem = nn.Sequential(_conv(block, stem_dim * 4, norm), _conv(stem_dim * 4, stem_dim * 4, norm))
         self.fuse = _conv(conv_dims + stem_dim * 4, conv_dims, norm)
         self.predictor = Conv2d(conv_dims, (cell // stride) ** 2, kernel_size=1)
-        weight_init.c2_msra_fill(self.predictor)
+        nn.init.normal_(self.predictor.weight, std=0.01)
+        nn.init.zeros_(self.predictor.bias)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> dict[str, Any]:

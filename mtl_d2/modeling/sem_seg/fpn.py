@@ -8,7 +8,7 @@ from detectron2.config import configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...losses import dice_loss, masked_cross_entropy, softmax_focal_loss
@@ -20,7 +20,8 @@ CRITERIA = ("ce", "focal", "dice")
 class MultiTaskSemSegFPNHead(SemSegFPNHead):
     """Detectron2's semantic FPN head (Kirillov et al. 2019, Panoptic FPN), trained with the criterion of choice.
 
-    With ``"ce"`` it equals Detectron2's, but a batch without a valid pixel gives zero instead of NaN.
+    With ``"ce"`` it equals Detectron2's, but a batch without a valid pixel gives zero instead of NaN, and training
+    starts from even probabilities.
 
     Args:
         input_shape: of the features to use.
@@ -40,6 +41,8 @@ class MultiTaskSemSegFPNHead(SemSegFPNHead):
         super().__init__(input_shape, **kwargs)
         if loss not in CRITERIA:
             raise ValueError(f"MODEL.MTL.SEM_SEG_HEAD.LOSS is {loss!r}: expected one of {list(CRITERIA)}")
+        # Detectron2's initial logits are in the tens: hundreds of steps go into unlearning them.
+        nn.init.normal_(self.predictor.weight, std=0.01)
         self.criteria = [masked_cross_entropy]
         if loss == "focal":
             self.criteria = [partial(softmax_focal_loss, gamma=focal_gamma)]
