@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-RECIPE_VERSION = 2  # raise it with every change that alters a pixel or a label
-THING_CLASSES = ("ellipse", "rectangle", "triangle", "star")
+RECIPE_VERSION = 3  # raise it with every change that alters a pixel or a label
+THING_CLASSES = ("ellipse", "bar", "ring", "cross")
 STUFF_CLASSES = ("water", "sand", "gravel")
 VOID = 255
 
@@ -108,22 +108,16 @@ def _shape_mask(rng: np.random.Generator, thing: int, center: np.ndarray, extent
     x, y = x + 0.5 - center[0], y + 0.5 - center[1]
     u = (np.cos(angle) * x + np.sin(angle) * y) / (extent / 2)  # in [-1, 1] along the longest side
     v = (np.cos(angle) * y - np.sin(angle) * x) / (extent / 2)
-    aspect = rng.uniform(0.55, 1.0)
+    radius = np.hypot(u, v / rng.uniform(0.7, 1.0))
     if THING_CLASSES[thing] == "ellipse":
-        return u**2 + (v / aspect) ** 2 <= 1
-    if THING_CLASSES[thing] == "rectangle":
-        return (np.abs(u) <= 1) & (np.abs(v) <= aspect)
-    if THING_CLASSES[thing] == "triangle":
-        return (v >= -aspect) & (v <= aspect * (1 - 2 * np.abs(u)))
-    radius, theta = np.hypot(u, v), np.arctan2(v, u)
-    return radius <= _star_outline(theta, rng.uniform(0.4, 0.5))
-
-
-def _star_outline(theta: np.ndarray, inner: float, points: int = 5) -> np.ndarray:
-    """Radius of a star with straight sides, tips at 1 and notches at ``inner``, in direction ``theta``."""
-    half = np.pi / points
-    theta = np.abs((theta + half) % (2 * half) - half)  # angle to the nearest tip, in [0, half]
-    return inner * np.sin(half) / (np.sin(theta) + inner * np.sin(half - theta))
+        return radius <= 1
+    if THING_CLASSES[thing] == "ring":
+        return (radius <= 1) & (radius >= rng.uniform(0.5, 0.65))
+    width = rng.uniform(0.2, 0.35)
+    bar = (np.abs(u) <= 1) & (np.abs(v) <= width)
+    if THING_CLASSES[thing] == "bar":
+        return bar
+    return bar | (np.abs(v) <= 1) & (np.abs(u) <= width)
 
 
 def _smooth_field(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:

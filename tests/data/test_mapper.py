@@ -18,6 +18,7 @@ from mtl_d2.data.seeded import seeded
 from mtl_d2.data.targets import transform_edges
 from mtl_d2.data.transforms import InvertTransform
 from mtl_d2.evaluation.edge_ground_truth import ground_truth_edges
+from mtl_d2.structures import thin
 from mtl_d2.structures.edges import edges_from_ids, id_map
 from mtl_d2.testing import tiny_cfg, toy_dataset
 
@@ -246,7 +247,9 @@ def test_edges_without_augmentation_are_those_that_are_scored(record, source, tm
         record["edge_source"] = source
     edge = mapper(**{"INPUT.RANDOM_FLIP": "none", "INPUT.MIN_SIZE_TRAIN": (54,)})(record)["edge"]
     expected = ground_truth_edges(record)
-    assert np.array_equal(edge.numpy(), expected)
+    # Scored edges are thinned: what is not an edge there may be one in the label, and nothing else differs.
+    assert np.array_equal(thin(edge.numpy() == 1), expected == 1)
+    assert np.array_equal(edge.numpy() == 255, expected == 255)
 
 
 @pytest.mark.parametrize("size", [(70, 54), (35, 27), (161, 117)], ids=["same", "half", "more than twice"])

@@ -98,22 +98,28 @@ def test_colour_gives_no_class_away():
     assert len(grey) == 8 and max(grey.values()) - min(grey.values()) < 25
 
 
+# Areas in units of the extent squared: a bar of width 2w is 2w long sides, a cross two bars less the square they share.
 @pytest.mark.parametrize(
-    ("thing", "share"),  # of the area of the square around it, for an aspect in [0.55, 1]
-    [("ellipse", np.pi / 4), ("rectangle", 1.0), ("triangle", 0.5)],
+    ("thing", "smallest", "largest"),
+    [
+        ("ellipse", 0.7 * np.pi / 4, np.pi / 4),
+        ("bar", 0.2, 0.35),
+        ("ring", 0.7 * (1 - 0.65**2) * np.pi / 4, (1 - 0.5**2) * np.pi / 4),
+        ("cross", 2 * 0.2 - 0.2**2, 2 * 0.35 - 0.35**2),
+    ],
 )
-def test_area_of_a_shape_is_that_of_geometry(thing, share):
+def test_area_of_a_shape_is_that_of_geometry(thing, smallest, largest):
     rng = np.random.default_rng(0)
     masks = [_shape_mask(rng, THING_CLASSES.index(thing), np.array([64, 64]), 60, 128) for _ in range(30)]
     areas = np.array([m.sum() for m in masks]) / 60**2
-    assert areas.min() > 0.55 * share - 0.02 and areas.max() < share + 0.02
+    assert areas.min() > smallest - 0.02 and areas.max() < largest + 0.02
 
 
-def test_a_star_has_five_notches():
-    mask = _shape_mask(np.random.default_rng(0), THING_CLASSES.index("star"), np.array([64, 64]), 100, 128)
+def test_a_cross_has_four_arms():
+    mask = _shape_mask(np.random.default_rng(0), THING_CLASSES.index("cross"), np.array([64, 64]), 100, 128)
     angles = np.linspace(0, 2 * np.pi, 400, endpoint=False)
-    ring = mask[(64 + 35 * np.sin(angles)).astype(int), (64 + 35 * np.cos(angles)).astype(int)]
-    assert (ring & ~np.roll(ring, 1)).sum() == 5
+    around = mask[(64 + 40 * np.sin(angles)).astype(int), (64 + 40 * np.cos(angles)).astype(int)]
+    assert (around & ~np.roll(around, 1)).sum() == 4
 
 
 def test_a_folder_of_the_same_recipe_is_kept(folder):
