@@ -7,16 +7,17 @@ Writes DIR/report.json, a run record, next to the counts and the precision-recal
 """
 
 import argparse
-import json
 import time
-from datetime import datetime, timezone
 from pathlib import Path
 
 from detectron2.data import DatasetCatalog
 from detectron2.data.detection_utils import read_image
+from tabulate import tabulate
 from tqdm import tqdm
 
 import mtl_d2  # noqa: F401  registers the datasets
+from mtl_d2.engine.record import new_record, write_record
+from mtl_d2.engine.results_page import render_main_figures
 from mtl_d2.evaluation.edge import EdgeEvaluator
 from mtl_d2.evaluation.edge_ground_truth import has_edge_label
 from mtl_d2.structures import sobel_edges
@@ -34,19 +35,19 @@ def main() -> None:
         edge = sobel_edges(read_image(record["file_name"], format="BGR"))
         evaluator.process([record], [{"edge": edge}])
     results = evaluator.evaluate()
-    report = {
-        "results": results,
-        "images": {"edge": evaluator.num_images},
-        "config": f"sobel_floor {args.dataset}",
-        "overrides": [] if args.num_images is None else [f"--num-images {args.num_images}"],
-        "device": "cpu",
-        "seconds": {"eval": round(time.perf_counter() - start, 1)},
-        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    }
-    text = json.dumps(report, indent=2)
-    print(text)
+    record = new_record(
+        results={group: dict(figures) for group, figures in results.items()},
+        images={"edge": evaluator.num_images},
+        config=f"sobel_floor {args.dataset}",
+        overrides=[] if args.num_images is None else [f"--num-images {args.num_images}"],
+        seed=0,
+        iterations=0,
+        seconds={"train": 0.0, "eval": time.perf_counter() - start},
+        device="cpu",
+    )
+    print(render_main_figures(record, tabulate))
     if args.output is not None:
-        (args.output / "report.json").write_text(text + "\n")
+        write_record(args.output / "report.json", record)
 
 
 def parse_args() -> argparse.Namespace:
