@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-RECIPE_VERSION = 3  # raise it with every change that alters a pixel or a label
+RECIPE_VERSION = 4  # raise it with every change that alters a pixel or a label
 THING_CLASSES = ("ellipse", "bar", "ring", "cross")
 STUFF_CLASSES = ("water", "sand", "gravel")
+THING = 0  # the semantic id of all things, as in Detectron2's Panoptic FPN; stuff class i is 1 + i
 VOID = 255
 
 MIN_INSTANCES, MAX_INSTANCES = 3, 8
@@ -33,7 +34,7 @@ TEXTURE_CONTRAST = (35.0, 80.0)  # RGB distance between the two colours of a tex
 @dataclass(frozen=True)
 class Scene:
     """image: uint8 (H, W, 3) RGB; instance_ids: int32 (H, W), 0 where no instance, else 1 + index in classes;
-    semantic: uint8 (H, W), stuff ids, then things, then VOID; classes: thing class of each instance."""
+    semantic: uint8 (H, W), THING, 1 + stuff class, or VOID; classes: thing class of each instance."""
 
     image: np.ndarray
     instance_ids: np.ndarray
@@ -48,7 +49,7 @@ def make_scene(rng: np.random.Generator, size: int) -> Scene:
     image = np.empty((size, size, 3), np.float32)
     means: list[np.ndarray] = []
     for i in np.unique(semantic):  # the void looks like anything
-        stuff = i if i < len(STUFF_CLASSES) else rng.integers(len(STUFF_CLASSES))
+        stuff = i - 1 if i <= len(STUFF_CLASSES) else rng.integers(len(STUFF_CLASSES))
         texture = _STUFF_TEXTURES[stuff]
         colors = _draw_colors(rng, beside=means, center=STUFF_COLORS[stuff])
         means.append(colors.mean(0))
@@ -58,16 +59,15 @@ def make_scene(rng: np.random.Generator, size: int) -> Scene:
         around = cv2.dilate(mask.astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool) & ~mask
         texture = _THING_TEXTURES[rng.integers(len(_THING_TEXTURES))]
         _paint(image, mask, texture(rng, size), _draw_colors(rng, beside=[image[around].mean(0)]))
-    for i, thing in enumerate(classes, start=1):
-        semantic[instance_ids == i] = len(STUFF_CLASSES) + thing
+    semantic[instance_ids > 0] = THING
     return Scene(_photograph(rng, image), instance_ids, semantic, classes)
 
 
 def _draw_layout(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Stuff ids with curved borders, uint8 (size, size), and in most scenes one void region."""
+    """1 + stuff class with curved borders, uint8 (size, size), and in most scenes one void region."""
     present = rng.permutation(len(STUFF_CLASSES))[: rng.integers(2, len(STUFF_CLASSES) + 1)]
     fields = np.stack([_smooth_field(rng, size, cells=3) for _ in present])
-    layout = present[fields.argmax(0)].astype(np.uint8)
+    layout = (1 + present[fields.argmax(0)]).astype(np.uint8)
     if rng.random() < VOID_PROB:
         height = np.abs(_smooth_field(rng, size, cells=2))  # a bent ribbon: a hilltop would pass for an ellipse
         layout[height < np.quantile(height, rng.uniform(0.06, 0.12))] = VOID

@@ -16,6 +16,7 @@ from mtl_d2.data.shapes_scene import (
     MIN_INSTANCES,
     MIN_VISIBLE_PIXELS,
     STUFF_CLASSES,
+    THING,
     THING_CLASSES,
     VOID,
     _shape_mask,
@@ -67,19 +68,19 @@ def test_masks_do_not_overlap_and_semantics_agree_with_them(folder):
         for annotation in record["annotations"]:
             mask = mask_util.decode(annotation["segmentation"]).astype(bool)
             assert mask.sum() >= MIN_VISIBLE_PIXELS
-            assert (semantic[mask] == len(STUFF_CLASSES) + annotation["category_id"]).all()
+            assert (semantic[mask] == THING).all()
             y, x = np.nonzero(mask)
             assert annotation["bbox"] == [x.min(), y.min(), np.ptp(x) + 1, np.ptp(y) + 1]
             covered += mask
         assert covered.max() == 1
-        assert set(np.unique(semantic[covered == 0])) <= {*range(len(STUFF_CLASSES)), VOID}
+        assert set(np.unique(semantic[covered == 0])) <= {*range(1, 1 + len(STUFF_CLASSES)), VOID}
 
 
 def test_a_sample_of_scenes_holds_all_classes_voids_overlaps_and_cuts():
     scenes = [draw_scene(Recipe(), "train", i) for i in range(20)]
     assert {c for s in scenes for c in s.classes} == set(range(len(THING_CLASSES)))
     assert set(np.unique([s.semantic for s in scenes])) == {
-        *range(len(STUFF_CLASSES) + len(THING_CLASSES)),
+        *range(1 + len(STUFF_CLASSES)),
         VOID,
     }
     frames = [np.concatenate([s.instance_ids[[0, -1]].ravel(), s.instance_ids[:, [0, -1]].ravel()]) for s in scenes]
