@@ -101,6 +101,7 @@ def build_multitask_train_loader(cfg: CfgNode, *, mapper: Mapper | None = None, 
         start_batch=start_batch,
     )
     mapper = mapper or MultiTaskDatasetMapper(cfg, is_train=True)
+    _end_opencv_threads()
     return DataLoader(
         SeededDataset(DatasetFromList(records, copy=False), mapper, seed=cfg.SEED),
         batch_sampler=sampler,
@@ -122,6 +123,7 @@ def build_multitask_test_loader(cfg: CfgNode, dataset_name: str, *, mapper: Mapp
     """
     records = get_records([dataset_name])
     mapper = mapper or MultiTaskDatasetMapper(cfg, is_train=False)
+    _end_opencv_threads()
     return DataLoader(
         MapDataset(DatasetFromList(records, copy=False), mapper),
         sampler=InferenceSampler(len(records)),
@@ -164,7 +166,11 @@ def _as_list(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(samples)
 
 
+def _end_opencv_threads() -> None:
+    # Before workers are forked, not in them: a process hangs when it ends threads that it never had.
+    cv2.setNumThreads(0)
+
+
 def _single_threaded(worker: int) -> None:
     # Workers are the parallelism: threads inside of each would only contend for the same cores.
-    cv2.setNumThreads(0)
     torch.set_num_threads(1)

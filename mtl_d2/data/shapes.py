@@ -109,7 +109,8 @@ def _write_split(folder: Path, recipe: Recipe, split: str, workers: int) -> None
     if workers <= 1:
         entries = _collect(map(write, range(count)), split, count)
     else:
-        with ProcessPoolExecutor(workers, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+        cv2.setNumThreads(0)  # here and not in the workers: a forked process hangs when it ends threads it never had
+        with ProcessPoolExecutor(workers) as pool:
             entries = _collect(pool.map(write, range(count), chunksize=8), split, count)
     annotations = [a for _, image_annotations in entries for a in image_annotations]
     content = {

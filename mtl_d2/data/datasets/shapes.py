@@ -11,7 +11,7 @@ from mtl_d2.data.shapes_scene import RECIPE_VERSION, STUFF_CLASSES, THING_CLASSE
 
 SCHEMA = DatasetSchema(
     thing_classes=THING_CLASSES,
-    stuff_classes=("object", *STUFF_CLASSES),
+    stuff_classes=("things", *STUFF_CLASSES),
     stuff_ids=range(1, 1 + len(STUFF_CLASSES)),
     edge_source="union",
     thing_dataset_id_to_contiguous_id={i + 1: i for i in range(len(THING_CLASSES))},
