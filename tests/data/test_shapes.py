@@ -15,6 +15,7 @@ from mtl_d2.data.shapes_scene import (
     MAX_INSTANCES,
     MIN_INSTANCES,
     MIN_VISIBLE_PIXELS,
+    RECIPE_VERSION,
     STUFF_CLASSES,
     THING,
     THING_CLASSES,
@@ -156,7 +157,7 @@ def test_a_dataset_of_another_version_is_not_loaded(folder, tmp_path):
     copy.mkdir()
     recipe = json.loads((folder / "recipe.json").read_text())
     (copy / "recipe.json").write_text(json.dumps({**recipe, "version": 0}))
-    with pytest.raises(DatasetError, match="recipe.json: 'version': found 0, expected 1"):
+    with pytest.raises(DatasetError, match=f"recipe.json: 'version': found 0, expected {RECIPE_VERSION}"):
         load_shapes(copy, "train")
 
 
