@@ -45,11 +45,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", default="configs/shapes/mask_rcnn.yaml", help="default: %(default)s")
     parser.add_argument("--output", type=Path, default=Path("output/loss_table"), help="default: %(default)s")
-    parser.add_argument("--seeds", type=int, default=2, help="runs of each pair (default: %(default)s)")
-    parser.add_argument("--iterations", type=int, default=300, help="of each run (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2], help="a run of each pair for each (default: 1 2)")
+    parser.add_argument("--iterations", type=int, default=220, help="of each run (default: %(default)s)")
     args = parser.parse_args()
     failed = []
-    for seed, box_loss, class_loss in product(range(1, args.seeds + 1), BOX_LOSSES, CLASS_LOSSES):
+    for seed, box_loss, class_loss in product(args.seeds, BOX_LOSSES, CLASS_LOSSES):
         output = args.output / f"{box_loss}_{class_loss}_seed{seed}"
         options = [*overrides(box_loss, class_loss), "SOLVER.MAX_ITER", str(args.iterations), "SEED", str(seed)]
         if not run(output, options, args.config_file):
