@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-RECIPE_VERSION = 4  # raise it with every change that alters a pixel or a label
+RECIPE_VERSION = 5  # raise it with every change that alters a pixel or a label
 THING_CLASSES = ("ellipse", "bar", "ring", "cross")
 STUFF_CLASSES = ("water", "sand", "gravel")
 THING = 0  # the semantic id of all things, as in Detectron2's Panoptic FPN; stuff class i is 1 + i
@@ -19,6 +19,7 @@ VOID = 255
 
 MIN_INSTANCES, MAX_INSTANCES = 3, 8
 MIN_EXTENT, MAX_EXTENT = 8.0, 70.0  # longest side before rotation, pixels of a 192-pixel scene
+EXTENT_POWER = 0.6  # below 1 large ones are more frequent
 MIN_VISIBLE_PIXELS = 20
 MIN_VISIBLE_FRACTION = 0.3  # of what a shape shows when it is painted: less is not a fair question
 CLUSTER_PROB = 0.4  # chance that a shape is placed at an earlier one, to overlap or touch it
@@ -85,7 +86,8 @@ def _place_instances(rng: np.random.Generator, size: int) -> tuple[np.ndarray, l
         if len(classes) == wanted:
             break
         thing = int(rng.integers(len(THING_CLASSES)))
-        extent = rng.uniform(MIN_EXTENT, max(MAX_EXTENT * size / 192, MIN_EXTENT + 1))
+        largest = max(MAX_EXTENT * size / 192, MIN_EXTENT + 1)
+        extent = MIN_EXTENT + (largest - MIN_EXTENT) * rng.random() ** EXTENT_POWER
         center = rng.uniform(-0.02, 1.02, 2) * size  # some are cut by the border
         if centers and rng.random() < CLUSTER_PROB:
             center = centers[rng.integers(len(centers))] + rng.normal(0, 0.14 * size, 2)
@@ -112,8 +114,8 @@ def _shape_mask(rng: np.random.Generator, thing: int, center: np.ndarray, extent
     if THING_CLASSES[thing] == "ellipse":
         return radius <= 1
     if THING_CLASSES[thing] == "ring":
-        return (radius <= 1) & (radius >= rng.uniform(0.5, 0.65))
-    width = rng.uniform(0.2, 0.35)
+        return (radius <= 1) & (radius >= rng.uniform(0.4, 0.55))
+    width = rng.uniform(0.28, 0.42)
     bar = (np.abs(u) <= 1) & (np.abs(v) <= width)
     if THING_CLASSES[thing] == "bar":
         return bar

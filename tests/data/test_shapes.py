@@ -105,9 +105,9 @@ def test_colour_tells_no_thing_from_another():
     ("thing", "smallest", "largest"),
     [
         ("ellipse", 0.7 * np.pi / 4, np.pi / 4),
-        ("bar", 0.2, 0.35),
-        ("ring", 0.7 * (1 - 0.65**2) * np.pi / 4, (1 - 0.5**2) * np.pi / 4),
-        ("cross", 2 * 0.2 - 0.2**2, 2 * 0.35 - 0.35**2),
+        ("bar", 0.28, 0.42),
+        ("ring", 0.7 * (1 - 0.55**2) * np.pi / 4, (1 - 0.4**2) * np.pi / 4),
+        ("cross", 2 * 0.28 - 0.28**2, 2 * 0.42 - 0.42**2),
     ],
 )
 def test_area_of_a_shape_is_that_of_geometry(thing, smallest, largest):
