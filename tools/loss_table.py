@@ -45,7 +45,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", default="configs/shapes/mask_rcnn.yaml", help="default: %(default)s")
     parser.add_argument("--output", type=Path, default=Path("output/loss_table"), help="default: %(default)s")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2], help="a run of each pair for each (default: 1 2)")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[1, 2], help="one run of each pair a seed (default: 1 2)"
+    )
     parser.add_argument("--iterations", type=int, default=220, help="of each run (default: %(default)s)")
     args = parser.parse_args()
     failed = []
