@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Draw what a trained network says about images of a dataset, beside their labels.
 
-    python tools/draw_panels.py --config-file configs/shapes/joint.yaml \\
-        --weights output/shapes/model_final.pth --output output/panels --num-images 8
+    python tools/draw_panels.py --config-file configs/shapes/demo.yaml \\
+        --weights output/demo/model_final.pth --output output/panels --num-images 8
 
 writes one panel per image and overview.png, all panels below each other. Without --dataset the first of the
 config's DATASETS.TEST is used.
