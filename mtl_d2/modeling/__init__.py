@@ -1,5 +1,6 @@
 """Network parts. Importing them registers them with Detectron2."""
 
+from .backbone import build_resnet_fpn_exact_levels_backbone
 from .edge import EDGE_HEADS_REGISTRY, FPNEdgeHead, build_edge_head
 from .postprocessing import combine_panoptic
 from .roi_heads import MultiTaskFastRCNNOutputLayers, MultiTaskROIHeads
@@ -14,5 +15,6 @@ __all__ = [
     "MultiTaskRPN",
     "MultiTaskSemSegFPNHead",
     "build_edge_head",
+    "build_resnet_fpn_exact_levels_backbone",
     "combine_panoptic",
 ]
