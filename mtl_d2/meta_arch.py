@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import torch
@@ -82,6 +83,9 @@ class MultiTaskFPN(nn.Module):
         ValueError: two branches of one name, or a branch without the one that it depends on.
     """
 
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
     @configurable
     def __init__(
         self,
@@ -157,7 +161,7 @@ class MultiTaskFPN(nn.Module):
             In training the flat ``{loss name: scalar}`` whose sum is minimised; otherwise see :meth:`inference`.
         """
         if not self.training:
-            return self.inference(batched_inputs)
+            return self.inference(batched_inputs)  # type: ignore[return-value]  # postprocessed, so a list
         _, losses, labelled = self.forward_tasks(batched_inputs)
         flat, weights = self.balancer(losses, labelled)
         self._log(losses, weights)
@@ -293,5 +297,5 @@ class MultiTaskFPN(nn.Module):
         if storage.iter % LOG_PERIOD:
             return
         for task, weight in weights.items():
-            storage.put_scalar(f"task/{task}", float(sum(losses[task].values()).detach()))
+            storage.put_scalar(f"task/{task}", float(reduce(torch.add, losses[task].values())))
             storage.put_scalar(f"balance/{task}", float(weight))

@@ -2,7 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
+from functools import reduce
 
+import torch
 from torch import Tensor, nn
 
 TaskLosses = Mapping[str, Mapping[str, Tensor]]
@@ -47,7 +49,7 @@ class Balancer(nn.Module, ABC):
         Raises:
             ValueError: two tasks use the same loss name.
         """
-        totals = {task: sum(losses[task].values()).detach() for task in losses if task in labelled}
+        totals = {task: reduce(torch.add, losses[task].values()).detach() for task in losses if task in labelled}
         weights = self.task_weights(totals)
         flat: dict[str, Tensor] = {}
         for task, terms in losses.items():

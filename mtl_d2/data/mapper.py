@@ -138,7 +138,8 @@ class MultiTaskDatasetMapper:
             return item
 
         size = image.shape[:2]
-        masks, crowds = None, []
+        masks: list[BoxMask] | None = None
+        crowds: list[BoxMask] = []
         if "masks" in needed:
             masks, crowds = self._transform_masks(record, transforms, source_size, size)
         if "instance" in self.tasks and "annotations" in record:
@@ -150,8 +151,13 @@ class MultiTaskDatasetMapper:
         elif "edge" in needed:
             uses_sem_seg = "sem_seg_file_name" in EDGE_LABELS[record["edge_source"]]
             uses_masks = "annotations" in EDGE_LABELS[record["edge_source"]]
-            objects = (masks, crowds) if uses_masks else ((), ())
-            edge = derive_edges(*objects, sem_seg if uses_sem_seg else None, size, self.ignore_value)
+            edge = derive_edges(
+                masks if uses_masks and masks else [],
+                crowds if uses_masks else [],
+                sem_seg if uses_sem_seg else None,
+                size,
+                self.ignore_value,
+            )
             item["edge"] = _to_long(edge)
         for extra_target in self.extra_targets:
             item.update(extra_target(record, transforms))

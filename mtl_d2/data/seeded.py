@@ -63,7 +63,7 @@ class SeededDataset(Dataset[dict[str, Any]]):
         self.max_attempts = max_attempts
 
     def __len__(self) -> int:
-        return len(self.records)
+        return len(self.records)  # type: ignore[arg-type]  # a map-style dataset has a length
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
         """

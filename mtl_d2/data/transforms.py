@@ -122,7 +122,7 @@ def _resize(transform: T.ResizeTransform, rows: Index, cols: Index) -> tuple[Ind
 def _pil_nearest(length: int, new_length: int) -> Index:
     """Return the source of each pixel of a line that PIL resizes, by resizing the line of indices itself."""
     line = Image.fromarray(np.arange(length, dtype=np.int32)[None])
-    return np.asarray(line.resize((new_length, 1), Image.NEAREST))[0]
+    return np.asarray(line.resize((new_length, 1), Image.Resampling.NEAREST))[0]
 
 
 _STEPS: dict[type[Transform], Callable[..., tuple[Index, Index]]] = {

@@ -5,7 +5,7 @@ import os
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch.distributed as dist
 from detectron2.config import CfgNode
@@ -15,6 +15,7 @@ from torch import nn
 
 from ..data.build import build_multitask_test_loader
 from ..evaluation import PanopticEvaluator
+from ..tasks import TaskBranch
 from .launch import unwrap
 
 logger = logging.getLogger(__name__)
@@ -76,8 +77,9 @@ def build_evaluators(cfg: CfgNode, model: nn.Module, dataset_name: str) -> dict[
     output_dir = os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
     if comm.is_main_process():
         os.makedirs(output_dir, exist_ok=True)
-    evaluators = {
-        task: branch.build_evaluator(cfg, dataset_name, output_dir) for task, branch in model.branches.items()
+    branches = cast(dict[str, TaskBranch], model.branches)
+    evaluators: dict[str, DatasetEvaluator] = {
+        task: branch.build_evaluator(cfg, dataset_name, output_dir) for task, branch in branches.items()
     }
     if getattr(model, "panoptic", None) is not None:
         evaluators["panoptic_seg"] = PanopticEvaluator(dataset_name, output_dir=output_dir)

@@ -1,7 +1,10 @@
 """Start the processes of a job, on GPUs (nccl) and on CPUs (gloo), by ourselves or under torchrun."""
 
+import multiprocessing
+import multiprocessing.connection
 import os
 import socket
+import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
@@ -121,6 +124,7 @@ def _worker(  # noqa: PLR0917 - spawn passes positions
     device: str,
     timeout: timedelta,
 ) -> None:
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     if device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes_per_machine))
     rank = machine_rank * processes_per_machine + local_rank
@@ -135,6 +139,18 @@ def _worker(  # noqa: PLR0917 - spawn passes positions
     )
     main(*args)
     dist.destroy_process_group()
+
+
+def _exit_with_parent() -> None:
+    """End this process when the one that spawned it is gone, killed or not.
+
+    torch sends SIGINT then, which a process started in the background of a shell ignores, and which waits for
+    the end of a collective that will never come.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def _run_under_torchrun(main: Callable[..., Any], args: Sequence[Any], device: str, timeout: timedelta) -> Any:

@@ -6,7 +6,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.solver.build import get_default_optimizer_params
 from torch import nn
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
 GradientClipper = Callable[[Iterable[nn.Parameter]], None]
 
@@ -68,8 +68,7 @@ def gradient_clipper(clip_type: str, clip_value: float, norm_type: float = 2.0) 
     """See :func:`build_gradient_clipper`; ``clip_value`` is in the units of the (unscaled) gradient."""
 
     def clip_value_of_each_element(parameters: Iterable[nn.Parameter]) -> None:
-        for p in _with_gradient(parameters):
-            p.grad.clamp_(-clip_value, clip_value)
+        clip_grad_value_(_with_gradient(parameters), clip_value)
 
     def clip_norm_of_each_parameter(parameters: Iterable[nn.Parameter]) -> None:
         for p in _with_gradient(parameters):

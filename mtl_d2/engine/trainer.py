@@ -5,6 +5,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from functools import reduce
 
 import numpy as np
 import torch
@@ -85,7 +86,7 @@ class MultiTaskTrainer(TrainerBase):
         self._count_skipped(batch)
 
         losses = self._forward(batch)
-        total = sum(losses.values())
+        total = reduce(torch.add, losses.values())
         self.optimizer.zero_grad()
         self._backward(total)
         self._pending.append((self.iter, {name: loss.detach() for name, loss in losses.items()}, data_time))

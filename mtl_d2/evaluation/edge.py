@@ -8,6 +8,7 @@ from collections import OrderedDict
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -145,7 +146,7 @@ class EdgeEvaluator(DatasetEvaluator):
             self._pool = None
 
 
-def score_record(record: Record, prob: np.ndarray, *, ignore_label: int, **options) -> np.ndarray:
+def score_record(record: Record, prob: np.ndarray, *, ignore_label: int, **options: Any) -> np.ndarray:
     """``edge_counts`` of one image against the ground truth of its record."""
     edges = ground_truth_edges(record, ignore_label)
     return edge_counts(prob, edges == 1, edges == 255, **options)

@@ -78,7 +78,7 @@ class _DecodedMasks(Sequence):
     def __len__(self) -> int:
         return len(self.rles)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]  # slices are not asked for
         return mask_api.decode(self.rles[index]).view(bool)
 
 

@@ -1,5 +1,7 @@
 """Detectron2's region proposal network with a choice of losses, and in float32 under AMP."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
@@ -31,7 +33,7 @@ class MultiTaskRPN(RPN):
         objectness_loss: str = "ce",
         focal_alpha: float = 0.25,
         focal_gamma: float = 2.0,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         """
         Args:

@@ -1,7 +1,7 @@
 """What a task is: a small adapter between the shared features and the modules, labels and scores of one answer."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -127,7 +127,7 @@ class TaskBranch(ABC):
         return dict.fromkeys(self.loss_names, zero)
 
 
-def zero_over(parameters) -> Tensor:
+def zero_over(parameters: Iterable[nn.Parameter]) -> Tensor:
     """A zero scalar with a (zero) gradient for each of the trainable parameters."""
     terms = [p.flatten()[:1].sum() * 0.0 for p in parameters if p.requires_grad]
     return torch.stack(terms).sum() if terms else torch.zeros(())

@@ -1,7 +1,7 @@
 """The probability of an edge at each pixel."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
@@ -29,6 +29,7 @@ class EdgeBranch(TaskBranch):
 
     def __init__(self, edge_head: nn.Module) -> None:
         self.edge_head = edge_head
+        self.ignore_value = cast(int, edge_head.ignore_value)
 
     @classmethod
     def build(cls, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> "EdgeBranch":
@@ -43,7 +44,7 @@ class EdgeBranch(TaskBranch):
         return ("loss_edge",)
 
     def losses(self, features: Features, batch: TaskBatch) -> dict[str, Tensor]:
-        targets = batch.dense_labels("edge", self.edge_head.ignore_value)
+        targets = batch.dense_labels("edge", self.ignore_value)
         return self.edge_head(features, batch.images.tensor, targets)[1]
 
     def inference(self, features: Features, batch: TaskBatch, outputs: Mapping[str, list]) -> list[Tensor]:

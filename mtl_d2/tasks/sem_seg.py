@@ -1,7 +1,7 @@
 """A semantic class for each pixel, by any head of Detectron2's SEM_SEG_HEADS_REGISTRY."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
@@ -28,6 +28,7 @@ class SemSegBranch(TaskBranch):
 
     def __init__(self, sem_seg_head: nn.Module) -> None:
         self.sem_seg_head = sem_seg_head
+        self.ignore_value = cast(int, sem_seg_head.ignore_value)
 
     @classmethod
     def build(cls, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> "SemSegBranch":
@@ -42,7 +43,7 @@ class SemSegBranch(TaskBranch):
         return ("loss_sem_seg",)
 
     def losses(self, features: Features, batch: TaskBatch) -> dict[str, Tensor]:
-        targets = batch.dense_labels("sem_seg", self.sem_seg_head.ignore_value)
+        targets = batch.dense_labels("sem_seg", self.ignore_value)
         return self.sem_seg_head(features, targets)[1]
 
     def inference(self, features: Features, batch: TaskBatch, outputs: Mapping[str, list]) -> list[Tensor]:

@@ -1,5 +1,11 @@
 """Processes: errors reach the parent, and counts that cannot be are refused."""
 
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
 import pytest
 import torch
 from detectron2.utils import comm
@@ -22,6 +28,41 @@ def _fail_on_rank_1() -> None:
 def test_ranks_share_a_seed_and_the_traceback_of_a_failed_one_reaches_the_parent() -> None:
     with pytest.raises(ProcessRaisedException, match=r"(?s)_fail_on_rank_1.*KeyError: 'the reason'"):
         launch(_fail_on_rank_1, 2, device="cpu")
+
+
+def _note_pid_and_wait(folder: Path) -> None:
+    (folder / str(comm.get_rank())).write_text(str(os.getpid()))
+    time.sleep(120)
+
+
+def _launch_deaf_to_interrupts(folder: Path) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for what it starts in the background
+    launch(_note_pid_and_wait, 2, args=(folder,), device="cpu")
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks processes up in /proc")
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_the_processes_of_a_killed_job_end(tmp_path: Path, how: signal.Signals) -> None:
+    job = multiprocessing.get_context("spawn").Process(target=_launch_deaf_to_interrupts, args=(tmp_path,))
+    job.start()
+    while len(pids := [int(p.read_text() or 0) for p in tmp_path.iterdir()]) < 2 or 0 in pids:
+        assert job.is_alive()
+        time.sleep(0.1)
+    assert all(map(_is_running, pids))
+    os.kill(job.pid, how)
+    job.join()
+    deadline = time.monotonic() + 30
+    while any(map(_is_running, pids)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(_is_running, pids))
 
 
 def test_one_process_is_this_one() -> None:

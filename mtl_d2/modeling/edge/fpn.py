@@ -128,6 +128,7 @@ class FPNEdgeHead(nn.Module):
         """
         logits = self.layers(features, images).float()
         if self.training:
+            assert targets is not None, "training needs targets"
             return None, self.losses(logits, targets)
         if self.stride > 1:
             logits = F.interpolate(logits, scale_factor=self.stride, mode="bilinear", align_corners=False)

@@ -1,5 +1,7 @@
 """Detectron2's box predictor with a choice of losses, and in float32 under AMP."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
@@ -29,7 +31,7 @@ class MultiTaskFastRCNNOutputLayers(FastRCNNOutputLayers):
         cls_loss: str = "ce",
         focal_alpha: float = 0.25,
         focal_gamma: float = 2.0,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         """
         Args:
