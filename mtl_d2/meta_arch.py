@@ -297,5 +297,5 @@ class MultiTaskFPN(nn.Module):
         if storage.iter % LOG_PERIOD:
             return
         for task, weight in weights.items():
-            storage.put_scalar(f"task/{task}", float(reduce(torch.add, losses[task].values())))
+            storage.put_scalar(f"task/{task}", float(reduce(torch.add, losses[task].values()).detach()))
             storage.put_scalar(f"balance/{task}", float(weight))

@@ -29,11 +29,19 @@ class Evaluation:
         results: ``{group: {figure: value}}``; with several test sets ``{dataset: {group: {figure: value}}}``.
         images: ``{task: number of images that were scored}``, nested likewise.
         seconds: of wall time.
+        several: test sets were scored, and the two are nested.
     """
 
     results: dict[str, Any] = field(default_factory=OrderedDict)
     images: dict[str, Any] = field(default_factory=OrderedDict)
     seconds: float = 0.0
+    several: bool = False
+
+    def joined(self, groups: dict[str, Any]) -> dict[str, Any]:
+        """``results`` or ``images`` with the groups of several test sets as ``dataset/group``."""
+        if not self.several:
+            return dict(groups)
+        return {f"{outer}/{inner}": value for outer, group in groups.items() for inner, value in group.items()}
 
 
 def evaluate(cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
@@ -55,7 +63,7 @@ def evaluate_datasets(cfg: CfgNode, model: nn.Module) -> Evaluation:
     model = unwrap(model)
     _share_buffers(model)
     start = time.perf_counter()
-    evaluation = Evaluation()
+    evaluation = Evaluation(several=len(names) > 1)
     for name in names:
         evaluators = build_evaluators(cfg, model, name)
         loader = build_multitask_test_loader(cfg, name)
@@ -66,7 +74,7 @@ def evaluate_datasets(cfg: CfgNode, model: nn.Module) -> Evaluation:
         print_csv_format(results)
         evaluation.results[name] = results
         evaluation.images[name] = {task: evaluator.num_images for task, evaluator in evaluators.items()}
-    if len(names) == 1 and comm.is_main_process():
+    if not evaluation.several and comm.is_main_process():
         evaluation.results, evaluation.images = evaluation.results[names[0]], evaluation.images[names[0]]
     evaluation.seconds = time.perf_counter() - start
     return evaluation

@@ -3,11 +3,12 @@
 import argparse
 import inspect
 import logging
-import os
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
+import torch
 from detectron2.config import LazyConfig, instantiate
 from detectron2.evaluation import (
     DatasetEvaluator,
@@ -22,11 +23,12 @@ from torch import nn
 
 from .checkpoint import MultiTaskCheckpointer
 from .defaults import check_device, draw_seed, start_logging
+from .evaluation import Evaluation
 from .fit import fit
 from .launch import create_ddp, unwrap
 from .optimizer import gradient_clipper
-from .record import new_record, write_record
-from .trainer import MultiTaskTrainer, peak_memory_mib
+from .report import ReportedEvaluation, RunReport
+from .trainer import MultiTaskTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +67,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     model = instantiate(cfg.model).to(cfg.train.device)
     if args.eval_only:
         MultiTaskCheckpointer(model, cfg.train.output_dir).resume_or_load(cfg.train.init_checkpoint, resume=args.resume)
-        return evaluate(cfg, model)
+        return evaluate(cfg, model).results
     return train(cfg, model, resume=args.resume, config_file=args.config_file, overrides=args.opts or ())
 
 
@@ -84,9 +86,40 @@ def train(
     options = cfg.train
     cfg.optimizer.params.model = model
     optimizer = instantiate(cfg.optimizer)
+    trainer = build_trainer(cfg, model, optimizer)
+    evaluation = ReportedEvaluation(
+        RunReport(
+            output_dir=options.output_dir,
+            seed=options.seed,
+            device=options.device,
+            config=config_file,
+            overrides=overrides,
+        ),
+        trainer,
+        options.max_iter,
+        partial(evaluate, cfg, model) if "evaluator" in cfg.dataloader else None,
+    )
+    fit(
+        trainer,
+        instantiate(cfg.lr_multiplier),
+        max_iter=options.max_iter,
+        output_dir=options.output_dir,
+        weights=options.init_checkpoint,
+        resume=resume,
+        evaluate=evaluation,
+        eval_period=options.get("eval_period", 0),
+        checkpoint_period=options.get("checkpointer", {}).get("period", 0),
+        best_metric=options.get("best_metric", "") if evaluation.evaluate else "",
+    )
+    return evaluation.last.results
+
+
+def build_trainer(cfg: DictConfig, model: nn.Module, optimizer: torch.optim.Optimizer) -> MultiTaskTrainer:
+    """The trainer that cfg.train asks for."""
+    options = cfg.train
     clip = options.get("clip_gradients")
     amp = options.get("amp", {"enabled": False})
-    trainer = MultiTaskTrainer(
+    return MultiTaskTrainer(
         create_ddp(model, **options.get("ddp", {})),
         lambda start: build_train_loader(cfg, start),
         optimizer,
@@ -95,47 +128,6 @@ def train(
         clip_gradients=gradient_clipper(**clip) if clip else None,
         log_period=options.get("log_period", 20),
     )
-    results: dict[str, Any] = {}
-
-    def report(eval_seconds: float = 0.0) -> None:
-        record = new_record(
-            results=results,
-            images={},
-            config=config_file,
-            overrides=list(overrides),
-            seed=options.seed,
-            iterations=min(trainer.iter + 1, options.max_iter),
-            seconds={"train": trainer.seconds, "eval": eval_seconds},
-            device=options.device,
-            peak_memory_mib=peak_memory_mib(options.device),
-            skipped_images=dict(trainer.skipped_images),
-        )
-        if comm.is_main_process():
-            write_record(os.path.join(options.output_dir, "report.json"), record)
-
-    def evaluate_and_report() -> dict[str, Any]:
-        results.clear()
-        report()
-        start = time.perf_counter()
-        results.update(evaluate(cfg, model))
-        report(time.perf_counter() - start)
-        return results
-
-    fit(
-        trainer,
-        instantiate(cfg.lr_multiplier),
-        max_iter=options.max_iter,
-        output_dir=options.output_dir,
-        weights=options.init_checkpoint,
-        resume=resume,
-        evaluate=evaluate_and_report if "evaluator" in cfg.dataloader else None,
-        eval_period=options.get("eval_period", 0),
-        checkpoint_period=options.get("checkpointer", {}).get("period", 0),
-        best_metric=options.get("best_metric", ""),
-    )
-    if "evaluator" not in cfg.dataloader:
-        report()
-    return results
 
 
 def build_train_loader(cfg: DictConfig, start_batch: int) -> Any:
@@ -149,18 +141,20 @@ def build_train_loader(cfg: DictConfig, start_batch: int) -> Any:
     return instantiate(loader)
 
 
-def evaluate(cfg: DictConfig, model: nn.Module) -> dict[str, Any]:
-    """Return ``{group: {figure: value}}`` of cfg.dataloader.evaluator on cfg.dataloader.test.
+def evaluate(cfg: DictConfig, model: nn.Module) -> Evaluation:
+    """Score ``model`` by cfg.dataloader.evaluator on cfg.dataloader.test.
 
     Raises:
         ValueError: the config has no evaluator.
     """
     if "evaluator" not in cfg.dataloader:
         raise ValueError("the config has no dataloader.evaluator, so there is nothing to evaluate with.")
+    start = time.perf_counter()
     evaluators = instantiate(cfg.dataloader.evaluator)
     if not isinstance(evaluators, DatasetEvaluator):
         evaluators = DatasetEvaluators(list(evaluators))
     results = inference_on_dataset(unwrap(model), instantiate(cfg.dataloader.test), evaluators)
-    if comm.is_main_process():
-        print_csv_format(results)
-    return results
+    if not comm.is_main_process():
+        return Evaluation()
+    print_csv_format(results)
+    return Evaluation(results=results, seconds=time.perf_counter() - start)

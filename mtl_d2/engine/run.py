@@ -1,8 +1,8 @@
 """A run from a yaml config: train, evaluate, and leave a record of both."""
 
 import argparse
-import os
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -15,12 +15,12 @@ from ..data.build import build_multitask_train_loader
 from ..data.preflight import preflight
 from .checkpoint import MultiTaskCheckpointer
 from .defaults import setup
-from .evaluation import Evaluation, evaluate_datasets
+from .evaluation import evaluate_datasets
 from .fit import fit
 from .launch import create_ddp
 from .optimizer import build_gradient_clipper, build_optimizer
-from .record import new_record, write_record
-from .trainer import MultiTaskTrainer, peak_memory_mib
+from .report import ReportedEvaluation, RunReport
+from .trainer import MultiTaskTrainer
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -66,27 +66,12 @@ def train(
         amp_dtype=cfg.SOLVER.MTL.AMP_DTYPE if cfg.SOLVER.AMP.ENABLED else None,
         clip_gradients=build_gradient_clipper(cfg),
     )
-    evaluation = Evaluation()
-
-    def report() -> None:
-        write_report(
-            cfg,
-            evaluation,
-            iterations=min(trainer.iter + 1, cfg.SOLVER.MAX_ITER),
-            train_seconds=trainer.seconds,
-            skipped_images=dict(trainer.skipped_images),
-            config_file=config_file,
-            overrides=overrides,
-        )
-
-    def evaluate_and_report() -> dict[str, Any]:
-        nonlocal evaluation
-        evaluation = Evaluation()
-        report()
-        evaluation = evaluate_datasets(cfg, model)
-        report()
-        return evaluation.results
-
+    evaluation = ReportedEvaluation(
+        report_of(cfg, config_file, overrides),
+        trainer,
+        cfg.SOLVER.MAX_ITER,
+        partial(evaluate_datasets, cfg, model) if cfg.DATASETS.TEST else None,
+    )
     fit(
         trainer,
         build_lr_scheduler(cfg, optimizer),
@@ -94,14 +79,12 @@ def train(
         output_dir=cfg.OUTPUT_DIR,
         weights=cfg.MODEL.WEIGHTS,
         resume=resume,
-        evaluate=evaluate_and_report if cfg.DATASETS.TEST else None,
+        evaluate=evaluation,
         eval_period=cfg.TEST.EVAL_PERIOD,
         checkpoint_period=cfg.SOLVER.CHECKPOINT_PERIOD,
-        best_metric=cfg.SOLVER.MTL.BEST_METRIC,
+        best_metric=cfg.SOLVER.MTL.BEST_METRIC if cfg.DATASETS.TEST else "",
     )
-    if not cfg.DATASETS.TEST:
-        report()
-    return evaluation.results
+    return evaluation.last.results
 
 
 def evaluate_checkpoint(
@@ -115,48 +98,17 @@ def evaluate_checkpoint(
     extra = MultiTaskCheckpointer(model, cfg.OUTPUT_DIR).resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     trainer = extra.get("trainer", {})
     evaluation = evaluate_datasets(cfg, model)
-    write_report(
-        cfg,
+    report_of(cfg, config_file, overrides).write(
         evaluation,
         iterations=trainer.get("iteration", -1) + 1,
         train_seconds=trainer.get("seconds", 0.0),
-        config_file=config_file,
-        overrides=overrides,
         name="report_eval.json",
     )
     return evaluation.results
 
 
-def write_report(
-    cfg: CfgNode,
-    evaluation: Evaluation,
-    *,
-    iterations: int,
-    train_seconds: float,
-    skipped_images: dict[str, int] | None = None,
-    config_file: str = "",
-    overrides: Sequence[str] = (),
-    name: str = "report.json",
-) -> None:
-    """Write OUTPUT_DIR/``name``, on the main process; of several test sets with groups ``dataset/group``."""
-    peak = peak_memory_mib(cfg.MODEL.DEVICE)
-    if not comm.is_main_process():
-        return
-    several = len(cfg.DATASETS.TEST) > 1
-    record = new_record(
-        results=_join_names(evaluation.results) if several else dict(evaluation.results),
-        images=_join_names(evaluation.images) if several else dict(evaluation.images),
-        config=config_file,
-        overrides=[str(word) for word in overrides],
-        seed=cfg.SEED,
-        iterations=iterations,
-        seconds={"train": train_seconds, "eval": evaluation.seconds},
-        device=cfg.MODEL.DEVICE,
-        peak_memory_mib=peak,
-        skipped_images=skipped_images,
+def report_of(cfg: CfgNode, config_file: str = "", overrides: Sequence[str] = ()) -> RunReport:
+    """The writer of the records of a run of ``cfg``."""
+    return RunReport(
+        output_dir=cfg.OUTPUT_DIR, seed=cfg.SEED, device=cfg.MODEL.DEVICE, config=config_file, overrides=overrides
     )
-    write_record(os.path.join(cfg.OUTPUT_DIR, name), record)
-
-
-def _join_names(nested: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    return {f"{outer}/{inner}": value for outer, group in nested.items() for inner, value in group.items()}
