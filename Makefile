@@ -9,6 +9,8 @@ PYTEST_ARGS ?=
 TEST_ENV := OMP_NUM_THREADS=2
 DEMO := output/demo
 DEMO_CONFIG := configs/shapes/demo.yaml
+# Of one thread each: twice the images in less than twice the time that one process of two threads takes.
+DEMO_PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help venv test test-slow demo lint typecheck clean
@@ -38,7 +40,7 @@ demo: venv ## train instances, semantics and edges on synthetic shapes, draw the
 	@echo "demo 1/5: writing the shapes dataset into $(DETECTRON2_DATASETS)/shapes"
 	@$(PY) tools/make_shapes.py
 	@echo "demo 2/5: training $(DEMO_CONFIG) into $(DEMO)"
-	@$(PY) tools/train_net.py --config-file $(DEMO_CONFIG) OUTPUT_DIR $(DEMO)
+	@$(PY) tools/train_net.py --num-gpus $(DEMO_PROCESSES) --config-file $(DEMO_CONFIG) OUTPUT_DIR $(DEMO)
 	@echo "demo 3/5: drawing labels and predictions into $(DEMO)/panels"
 	@$(PY) tools/draw_panels.py --config-file $(DEMO_CONFIG) --weights $(DEMO)/model_final.pth \
 		--output $(DEMO)/panels --num-images 12

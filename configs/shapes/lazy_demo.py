@@ -23,7 +23,7 @@ train = {
     "init_checkpoint": "",
     "device": "cpu",
     "seed": 1,
-    "max_iter": 1000,
+    "max_iter": 720,
     "eval_period": 0,
     "log_period": 20,
     "checkpointer": {"period": 500},
@@ -41,7 +41,7 @@ model = L(build_model)(cfg=cfg)
 
 optimizer = L(torch.optim.AdamW)(
     params=L(get_default_optimizer_params)(weight_decay_norm=0.0),  # the trainer adds the model
-    lr=0.0015,
+    lr=0.0014,
     weight_decay=0.05,
 )
 lr_multiplier = L(WarmupParamScheduler)(
