@@ -27,9 +27,10 @@ $(STAMP): $(PY) setup.py pyproject.toml tools/make_venv.py $(THIRD_PARTY)
 # Where it is missing or a broken link, the environment is made again.
 $(PY): ;
 
-test: venv ## the default tests, offline on a CPU, and the lint (PYTEST_ARGS="-k edge" for some of them)
+test: venv ## the default tests, offline on a CPU, the lint and the type check (PYTEST_ARGS="-k edge" for some of them)
 	@$(TEST_ENV) $(PY) -m pytest $(PYTEST_ARGS)
 	@$(PY) -m ruff check --quiet .
+	@$(PY) -m mypy --no-error-summary mtl_d2
 
 test-slow: venv ## the slow tests: minutes on a CPU, and a package index
 	@$(TEST_ENV) $(PY) -m pytest -m "slow and not gpu" $(PYTEST_ARGS)
