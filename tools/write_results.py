@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""Write RESULTS.md from the run records in results/, or look at and keep one run's record.
+"""Write RESULTS.md and the table in README.md from the records in results/, or look at and keep one run's record.
 
-python tools/write_results.py                                    write RESULTS.md
-python tools/write_results.py --check                            is RESULTS.md up to date?
+python tools/write_results.py                                    write both
+python tools/write_results.py --check                            are they up to date?
 python tools/write_results.py --print output/shapes_joint        show one run's figures
 python tools/write_results.py --add output/shapes_joint --name shapes/joint
-                                                                 keep the run, then write RESULTS.md
+                                                                 keep the run, then write both
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from mtl_d2.engine.record import read_record, write_record
-from mtl_d2.engine.results_page import load_records, render, render_main_figures
+from mtl_d2.engine.results_page import load_records, render, render_main_figures, render_summary, replace_block
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -24,6 +24,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results-dir", type=Path, default=ROOT / "results", help="folder of the records kept")
     parser.add_argument("--output", type=Path, default=ROOT / "RESULTS.md", help="the page")
+    parser.add_argument("--readme", type=Path, default=ROOT / "README.md", help="gets the table of main figures")
     action = parser.add_mutually_exclusive_group()
     action.add_argument(
         "--print", type=Path, metavar="DIR", help="show DIR/report.json (or a record itself), write nothing"
@@ -51,14 +52,20 @@ def main() -> int:
         return 0
     if args.add:
         write_record(args.results_dir / f"{args.name}.json", read_record(record_file(args.add)))
-    page = render(load_records(args.results_dir), args.results_dir.name)
+    records = load_records(args.results_dir)
+    readme = args.readme.read_text(encoding="utf-8")
+    pages = {
+        args.output: render(records, args.results_dir.name),
+        args.readme: replace_block(readme, "results", render_summary(records)),
+    }
     if args.check:
-        if args.output.is_file() and args.output.read_text(encoding="utf-8") == page:
-            return 0
-        print(f"{args.output} is out of date: run python tools/write_results.py", file=sys.stderr)
-        return 1
-    args.output.write_text(page, encoding="utf-8")
-    print(f"Wrote {args.output}")
+        old = [path for path, page in pages.items() if not path.is_file() or path.read_text(encoding="utf-8") != page]
+        for path in old:
+            print(f"{path} is out of date: run python tools/write_results.py", file=sys.stderr)
+        return int(bool(old))
+    for path, page in pages.items():
+        path.write_text(page, encoding="utf-8")
+        print(f"Wrote {path}")
     return 0
 
 

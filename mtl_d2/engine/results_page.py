@@ -1,4 +1,4 @@
-"""RESULTS.md from run records: one table per family of configs, and the table of box and class losses."""
+"""RESULTS.md from run records: one table per folder of records, and the table of box and class losses."""
 
 import dataclasses
 import re
@@ -58,6 +58,7 @@ FIGURES = (
     Figure("edge OIS", "edge", "OIS", 3),
     Figure("edge AP", "edge", "AP", 3),
 )
+SUMMARY = tuple(figure for figure in FIGURES if figure.metric in ("AP50", "mIoU", "PQ", "ODS"))
 
 
 def load_records(folder: Path) -> Records:
@@ -94,7 +95,7 @@ def render(records: Records, folder: str = "results") -> str:
     families: dict[str, Records] = {}
     for name, record in records.items():
         if name not in loss_table:
-            families.setdefault(Path(record.config).parent.name or "other", {})[name] = record
+            families.setdefault(name.rpartition("/")[0] or "other", {})[name] = record
     families = {family: split_test_sets(members) for family, members in families.items()}
     parts = [_HEAD.format(folder=folder)]
     parts += [_render_family(family, members) for family, members in sorted(families.items())]
@@ -103,6 +104,30 @@ def render(records: Records, folder: str = "results") -> str:
     if any(record.dirty for record in records.values()):
         parts.append("A commit with * had changes that were not committed.\n")
     return "\n".join(parts)
+
+
+def render_summary(records: Records) -> str:
+    """The main figures of the scored runs outside loss_table/, as one Markdown table with the config of each."""
+    rows = [
+        [name, f"`{record.config}`", *(figure.text([record]) for figure in SUMMARY), f"{record.seconds['train']:.0f} s"]
+        for name, record in split_test_sets(records).items()
+        if not _LOSS_TABLE_NAME.fullmatch(name) and any(figure.value(record) is not None for figure in SUMMARY)
+    ]
+    header = ["record", "config", *(figure.title for figure in SUMMARY), "training"]
+    return _markdown_table(header, rows)
+
+
+def replace_block(text: str, name: str, content: str) -> str:
+    """``text`` with what stands between ``<!-- name -->`` and ``<!-- /name -->`` replaced.
+
+    Raises:
+        ValueError: the two marks are not there.
+    """
+    begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    if begin not in text or end not in text:
+        raise ValueError(f"expected a line {begin.strip()!r} and a line {end!r} around the block to be written.")
+    head, rest = text.split(begin, 1)
+    return head + begin + content + end + rest.split(end, 1)[1]
 
 
 def seed_groups(records: Records) -> list[list[str]]:

@@ -212,19 +212,30 @@ def test_loss_table_is_a_matrix_of_means_over_seeds():
 
 def test_tool_keeps_a_run_writes_the_page_and_checks_it(tmp_path, monkeypatch, capsys):
     write_record(tmp_path / "run" / "report.json", RECORD)
-    page, results = tmp_path / "RESULTS.md", tmp_path / "results"
+    page, results, readme = tmp_path / "RESULTS.md", tmp_path / "results", tmp_path / "README.md"
+    readme.write_text("before\n<!-- results -->\nold\n<!-- /results -->\nafter\n")
 
     def run(*arguments):
-        words = [TOOL, "--results-dir", results, "--output", page, *arguments]
+        words = [TOOL, "--results-dir", results, "--output", page, "--readme", readme, *arguments]
         monkeypatch.setattr(sys, "argv", [str(word) for word in words])
         return runpy.run_path(str(TOOL))["main"]()
 
     assert run("--add", tmp_path / "run", "--name", "shapes/joint") == 0
     assert list(load_records(results)) == ["shapes/joint"] and "| shapes/joint |" in page.read_text()
     assert run("--check") == 0
+    assert readme.read_text().startswith("before\n<!-- results -->\n| record |")
+    assert readme.read_text().endswith("|\n<!-- /results -->\nafter\n") and "| 0.800 |" in readme.read_text()
+    readme.write_text(readme.read_text().replace("0.800", "0.900"))
+    assert run("--check") == 1
+    run()
     page.write_text("typed by hand")
     assert run("--check") == 1
     capsys.readouterr()
     run("--print", tmp_path / "run")
     shown = capsys.readouterr().out
     assert "40.0" in shown and "0.800" in shown and "undefined" in shown and "AP-disk" not in shown
+
+
+def test_the_published_figures_are_those_of_the_records(monkeypatch):
+    monkeypatch.setattr(sys, "argv", [str(TOOL), "--check"])
+    assert runpy.run_path(str(TOOL))["main"]() == 0
