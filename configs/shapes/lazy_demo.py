@@ -23,7 +23,7 @@ train = {
     "init_checkpoint": "",
     "device": "cpu",
     "seed": 1,
-    "max_iter": 720,
+    "max_iter": 830,
     "eval_period": 0,
     "log_period": 20,
     "checkpointer": {"period": 500},
