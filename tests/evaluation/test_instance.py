@@ -199,9 +199,7 @@ def test_written_curves_integrate_to_the_figures_of_the_report(register, tmp_pat
             assert by_class.mean(axis=0) == pytest.approx(curves["mean"], abs=1e-12)
             # Each class's own curve: what an evaluation of that class alone gives.
             for k, precision in enumerate(by_class):
-                alone = [
-                    {**r, "annotations": [a for a in r["annotations"] if a["category_id"] == k]} for r in records
-                ]
+                alone = [{**r, "annotations": [a for a in r["annotations"] if a["category_id"] == k]} for r in records]
                 kept = {i: x[x.pred_classes == k] for i, x in outputs.items()}
                 single, _ = _evaluate(register(alone, thing_classes=["a", "b", "c"]), kept)
                 assert 100 * precision.mean() == pytest.approx(single[task][figure], abs=1e-10)
