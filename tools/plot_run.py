@@ -80,7 +80,10 @@ def main() -> int:
             path = picture_path(output, name)
             save(figure, path)
             print(f"Wrote {path}")
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        print(f"plot_run.py: {error.filename}: cannot be read or written ({error.strerror})", file=sys.stderr)
+        return 1
+    except ValueError as error:
         print(f"plot_run.py: {error}", file=sys.stderr)
         return 1
     return 0

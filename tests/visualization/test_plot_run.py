@@ -69,4 +69,4 @@ def test_folder_that_does_not_exist_or_cannot_be_written(tmp_path, plot, capsys)
     assert stop.value.code == 2 and "nowhere: no such folder" in capsys.readouterr().err
     (tmp_path / "file").write_text(json.dumps({}))
     assert plot(_run(tmp_path / "run"), "--output", tmp_path / "file" / "sub") == 1
-    assert "plot_run.py: " in capsys.readouterr().err
+    assert "sub: cannot be read or written (Not a directory)" in capsys.readouterr().err
