@@ -106,7 +106,7 @@ def precision_curves(tables: PrecisionRecall, class_names: list[str]) -> dict[st
 
 def _curves_at(precision: np.ndarray, class_names: list[str]) -> dict[str, Any]:
     """Curves from (101, K) precisions; a class is defined at every recall or at none."""
-    defined = (precision > -1).all(axis=0)
+    defined = precision.min(axis=0) > -1
     mean = precision[:, defined].mean(axis=1).tolist() if defined.any() else None
     classes = {name: precision[:, k].tolist() if defined[k] else None for k, name in enumerate(class_names)}
     return {"mean": mean, "classes": classes}

@@ -186,14 +186,14 @@ def _save(output_dir: Path, names: list[str], counts: np.ndarray) -> None:
 
 
 def _save_curve(output_dir: Path, dataset_name: str, scores: EdgeScores) -> None:
-    curve = {
-        "threshold": scores.thresholds,
-        "precision": scores.precision,
-        "recall": scores.recall,
-        "f": scores.f_measure,
-        "ODS": scores.ODS,
-        "ODS_threshold": scores.ods_threshold,
+    """Without an image there is no curve: null, since NaN is no JSON."""
+    defined = not np.isnan(scores.ODS)
+    curve = {"precision": scores.precision, "recall": scores.recall, "f": scores.f_measure}
+    content = {
+        "dataset": dataset_name,
+        "threshold": scores.thresholds.tolist(),
+        **{key: values.tolist() if defined else None for key, values in curve.items()},
+        "ODS": scores.ODS if defined else None,
+        "ODS_threshold": scores.ods_threshold if defined else None,
     }
-    # Without an image there is no curve: null, since NaN is no JSON.
-    values = {key: np.where(np.isnan(value), None, value).tolist() for key, value in curve.items()}
-    (output_dir / "edge_pr.json").write_text(json.dumps({"dataset": dataset_name, **values}))
+    (output_dir / "edge_pr.json").write_text(json.dumps(content))

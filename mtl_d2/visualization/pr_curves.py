@@ -47,7 +47,7 @@ def find_curves(folder: Path) -> dict[str, Curves]:
 def _defined(content: Curves) -> Curves:
     if "threshold" in content:
         return {} if content["ODS"] is None else {"edge": content}
-    tasks = {task: content[task] for task in ("bbox", "segm") if task in content}
+    tasks: Curves = {task: content[task] for task in ("bbox", "segm") if task in content}
     tasks = {task: curves for task, curves in tasks.items() if curves["IoU=0.50"]["mean"] is not None}
     return {"recall": content["recall"], **tasks} if tasks else {}
 

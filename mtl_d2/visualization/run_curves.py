@@ -39,7 +39,7 @@ def draw_run_curves(runs: Mapping[str, Metrics], scores: Sequence[str] = SCORES)
     columns = max(1, 160 // (8 + max(map(len, runs))))  # of the legend, which fills a strip of its own
     heights = [0.15 + 0.25 * math.ceil(len(runs) / columns), *(2.6 * count + 0.4 for count in rows)]
     figure = Figure(figsize=(4 * COLUMNS, sum(heights)), layout="constrained")
-    strips = figure.subfigures(len(heights), 1, height_ratios=heights)
+    strips = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     handles = [Line2D([], [], label=name, linewidth=2, **line_style(i)) for i, name in enumerate(runs)]
     strips[0].legend(handles=handles, loc="center left", ncols=columns, frameon=False, fontsize=11)
     for strip, count, (title, names) in zip(strips[1:], rows, groups.items(), strict=True):
@@ -100,9 +100,16 @@ def _write_last(axes: Axes, series: Sequence[Series | None], form: str) -> None:
     """Each run's last finite value, in its colour, beside the chart."""
     finite = [(i, points[1][np.isfinite(points[1])]) for i, points in enumerate(series) if points is not None]
     for row, (index, values) in enumerate((i, v) for i, v in finite if len(v)):
-        style = {"xycoords": "axes fraction", "textcoords": "offset points", "fontsize": 10, "va": "top"}
-        color = line_style(index)["color"]
-        axes.annotate(f"{values[-1]:{form}}", (1, 1), (2, -13 * row), color=color, **style)
+        axes.annotate(
+            f"{values[-1]:{form}}",
+            xy=(1, 1),
+            xycoords="axes fraction",
+            xytext=(2, -13 * row),
+            textcoords="offset points",
+            va="top",
+            fontsize=10,
+            color=line_style(index)["color"],
+        )
 
 
 def running_mean(values: np.ndarray, width: int) -> np.ndarray:

@@ -37,11 +37,10 @@ def draw_samples(
     """
     rows = [_cells(title, sample, metadata, label_keys, image_format) for title, sample in samples]
     maps = [np.ravel(sample["sem_seg"]) for _, sample in samples if "sem_seg" in sample]
-    first = rows[0][0][1]
-    legend = legend_cell(first, 1, {}, {"sem_seg": np.concatenate(maps)} if maps else {}, metadata)
+    pictures = [cell[1] for row in rows for cell in row if cell]
+    legend = legend_cell(pictures[0], 1, {}, {"sem_seg": np.concatenate(maps)} if maps else {}, metadata)
     if legend:
         rows = [[*row, legend if index == 0 else None] for index, row in enumerate(rows)]
-    pictures = [cell[1] for row in rows for cell in row if cell]
     height, width = max(p.shape[0] for p in pictures), max(p.shape[1] for p in pictures)
     return np.concatenate([draw_row(row, height, width) for row in rows], axis=0)
 

@@ -153,10 +153,10 @@ def test_written_curve_reaches_the_ods_of_the_report_and_no_more(dataset, tmp_pa
     assert 0.5 < max(curve["f"]) <= results["ODS"] < 1
 
 
-def test_no_image_leaves_a_curve_of_nulls(dataset, tmp_path):
+def test_no_image_leaves_null_for_a_curve(dataset, tmp_path):
     run(EdgeEvaluator("edge_test", output_dir=tmp_path, workers=0), dataset[2:], torch.zeros(SIZE))
     curve = json.loads((tmp_path / "edge_pr.json").read_text())
-    assert curve["ODS"] is None and curve["precision"] == [None] * 99
+    assert [curve[key] for key in ("ODS", "ODS_threshold", "precision", "recall", "f")] == [None] * 5
 
 
 def test_processes_score_as_this_process_does(dataset):
