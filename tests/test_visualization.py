@@ -6,6 +6,7 @@ from detectron2.data.catalog import Metadata
 from detectron2.structures import Boxes, BoxMode, Instances
 from PIL import Image
 
+from mtl_d2.evaluation.edge_ground_truth import ground_truth_edges
 from mtl_d2.visualization import draw_overview, draw_panel, read_labels
 from mtl_d2.visualization.canvas import drawing_scale, palette_color
 from mtl_d2.visualization.panel import GAP, TITLE_HEIGHT
@@ -86,7 +87,8 @@ def _cell(panel, row, column):
 
 
 def test_panel_with_labels_has_two_rows(image, prediction, metadata, record):
-    panel = draw_panel(image, prediction, metadata, labels=read_labels(record), name="a.png")
+    labels = read_labels(record, read_edges=ground_truth_edges)
+    panel = draw_panel(image, prediction, metadata, labels=labels, name="a.png")
     assert panel.shape == _size(2, 5) and panel.dtype == np.uint8
 
 
@@ -132,14 +134,14 @@ def test_empty_predictions_and_labels_are_drawn(image, metadata, record):
     empty.pred_classes, empty.pred_masks = torch.zeros(0, dtype=torch.long), torch.zeros(0, HEIGHT, WIDTH)
     void = (torch.zeros(HEIGHT, WIDTH, dtype=torch.int32), [])
     record["annotations"] = []
-    labels = read_labels(record)
+    labels = read_labels(record, read_edges=ground_truth_edges)
     assert len(labels["instances"]) == 0
     panel = draw_panel(image, {"instances": empty, "panoptic_seg": void}, metadata, labels=labels)
     assert panel.shape == _size(2, 5)
 
 
 def test_labels_are_read_in_the_records_size(record):
-    labels = read_labels(record)
+    labels = read_labels(record, read_edges=ground_truth_edges)
     assert len(labels["instances"]) == 1 and labels["instances"].gt_masks.tensor[0].sum() == 256
     edge = labels["edge"]
     assert edge[3, 6] == edge[10, 21] == 1 and edge[10, 10] == 0
@@ -149,7 +151,8 @@ def test_labels_are_read_in_the_records_size(record):
 def test_absent_labels_are_absent(record):
     for key in ("annotations", "sem_seg_file_name", "edge_source"):
         del record[key]
-    assert read_labels(record) == {}
+    assert read_labels(record, read_edges=ground_truth_edges) == {}
+    assert read_labels({**record, "edge_source": "none"}, read_edges=ground_truth_edges) == {}
 
 
 def test_boxes_without_masks_are_drawn(image, metadata, record):

@@ -21,6 +21,7 @@ from PIL import Image
 from tqdm import tqdm
 
 import mtl_d2  # noqa: F401  registers models and datasets
+from mtl_d2.evaluation.edge_ground_truth import ground_truth_edges
 from mtl_d2.visualization import draw_overview, draw_panel, read_labels
 
 
@@ -78,7 +79,9 @@ def main() -> None:
         record = records[image_input["image_id"]]
         path = Path(record["file_name"])
         image = detection_utils.read_image(str(path), format="RGB")
-        labels = None if args.no_labels else read_labels(record, metadata.get("ignore_label", 255))
+        labels = None
+        if not args.no_labels:
+            labels = read_labels(record, metadata.get("ignore_label", 255), read_edges=ground_truth_edges)
         panel = draw_panel(image, output, metadata, labels=labels, score_threshold=args.score_threshold, name=path.name)
         Image.fromarray(panel).save(args.output / f"{path.stem}.png")
         panels.append(panel)

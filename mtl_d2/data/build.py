@@ -7,13 +7,14 @@ from typing import Any
 import cv2
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, DatasetFromList, MapDataset, MetadataCatalog
+from detectron2.data import DatasetFromList, MapDataset, MetadataCatalog
 from detectron2.data.detection_utils import check_metadata_consistency
 from detectron2.data.samplers import InferenceSampler
 from detectron2.utils import comm
 from torch.utils.data import DataLoader
 
 from .mapper import MultiTaskDatasetMapper
+from .preflight import load_records
 from .sampler import MultiTaskBatchSampler
 from .seeded import SeededDataset
 from .targets import check_edge_source
@@ -46,11 +47,12 @@ def get_records(
             as any; an image that is not labelled for instances is not empty.
 
     Raises:
-        ValueError: no dataset or no record, class names that differ, or edges without their source.
+        ValueError: no dataset (or an unknown one) or no record, class names that differ, or edges without their
+            source.
     """
     if isinstance(names, str) or not names:
         raise ValueError(f"DATASETS: found {names!r}, expected a sequence of names of registered datasets.")
-    records = [record for name in names for record in DatasetCatalog.get(name)]
+    records = [record for name in names for record in load_records(name)]
     _check_metadata(names)  # after loading, which is what fills in some datasets' metadata
     found = len(records)
     if tasks is not None:
@@ -64,6 +66,8 @@ def get_records(
         if "edge" in tasks:
             for record in records:
                 check_edge_source(record)
+    if not found:
+        raise ValueError(f"Datasets {', '.join(names)}: found no image in them; check their files.")
     if not records:
         raise ValueError(
             f"Datasets {', '.join(names)}: none of {found} images can be used for the tasks "

@@ -18,6 +18,7 @@ from pycocotools.cocoeval import COCOeval
 Backend = Literal["faster-coco-eval", "pycocotools"]
 IoUType = Literal["bbox", "segm"]
 Figures = dict[str, float]
+RECALLS = tuple(i / 100 for i in range(101))  # at which COCO reads the precision
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,24 @@ def average_precision(tables: PrecisionRecall, class_names: list[str]) -> Figure
     }
     per_class = {f"AP-{name}": _mean(precision[:, :, k, 0]) for k, name in enumerate(class_names)}
     return {**figures, **per_class}
+
+
+def precision_curves(tables: PrecisionRecall, class_names: list[str]) -> dict[str, Any]:
+    """What the figures AP50 and AP75 are means of: precision, in 0..1, at each of COCO's 101 recalls.
+
+    Returns:
+        ``{"IoU=0.50": {"mean": over the classes with ground truth, "classes": {name: its own}}, "IoU=0.75":
+        likewise}``; lists of 101 numbers, None where there is no ground truth.
+    """
+    return {f"IoU={iou}": _curves_at(tables.precision[t, ..., 0], class_names) for iou, t in (("0.50", 0), ("0.75", 5))}
+
+
+def _curves_at(precision: np.ndarray, class_names: list[str]) -> dict[str, Any]:
+    """Curves from (101, K) precisions; a class is defined at every recall or at none."""
+    defined = precision.min(axis=0) > -1
+    mean = precision[:, defined].mean(axis=1).tolist() if defined.any() else None
+    classes = {name: precision[:, k].tolist() if defined[k] else None for k, name in enumerate(class_names)}
+    return {"mean": mean, "classes": classes}
 
 
 def _mean(values: np.ndarray) -> float:

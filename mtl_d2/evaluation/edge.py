@@ -1,5 +1,6 @@
 """Detectron2 evaluator of edge maps."""
 
+import json
 import logging
 import multiprocessing
 import os
@@ -33,8 +34,8 @@ class EdgeEvaluator(DatasetEvaluator):
     Args:
         dataset_name: registered name; ground truth is read from its records (see ``ground_truth_edges``).
         output_dir: where the first rank writes ``edge_counts.npz`` (file names, and (N, T, 4) counts as
-            ``edge_counts`` returns them) and ``edge_pr.csv`` (threshold, precision, recall); None writes
-            nothing.
+            ``edge_counts`` returns them) and ``edge_pr.json`` (threshold, precision, recall and F, with the ODS
+            and its threshold); None writes nothing.
         max_dist: matching radius as a fraction of the image diagonal.
         nms: whether to apply non-maximum suppression first.
         thin: whether to thin each binary map; ``nms=False, thin=False`` scores crispness.
@@ -121,7 +122,8 @@ class EdgeEvaluator(DatasetEvaluator):
         stacked = np.array([counts[name] for name in names]).reshape(len(names), self._thresholds, 4)
         self.scores = edge_scores(stacked)
         if self._output_dir is not None:
-            _save(self._output_dir, names, stacked, self.scores)
+            _save(self._output_dir, names, stacked)
+            _save_curve(self._output_dir, self._dataset_name, self.scores)
         results = {
             "ODS": self.scores.ODS,
             "OIS": self.scores.OIS,
@@ -178,16 +180,20 @@ def _start_pool(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context(method))
 
 
-def _save(output_dir: Path, names: list[str], counts: np.ndarray, scores: EdgeScores) -> None:
+def _save(output_dir: Path, names: list[str], counts: np.ndarray) -> None:
     output_dir.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(output_dir / "edge_counts.npz", file_names=np.array(names, dtype=str), counts=counts)
-    levels = np.arange(1, counts.shape[1] + 1) / (counts.shape[1] + 1)
-    table = np.stack([levels, scores.precision, scores.recall], axis=1)
-    np.savetxt(
-        output_dir / "edge_pr.csv",
-        table,
-        fmt="%.6f",
-        delimiter=",",
-        header="threshold,precision,recall",
-        comments="",
-    )
+
+
+def _save_curve(output_dir: Path, dataset_name: str, scores: EdgeScores) -> None:
+    """Without an image there is no curve: null, since NaN is no JSON."""
+    defined = not np.isnan(scores.ODS)
+    curve = {"precision": scores.precision, "recall": scores.recall, "f": scores.f_measure}
+    content = {
+        "dataset": dataset_name,
+        "threshold": scores.thresholds.tolist(),
+        **{key: values.tolist() if defined else None for key, values in curve.items()},
+        "ODS": scores.ODS if defined else None,
+        "ODS_threshold": scores.ods_threshold if defined else None,
+    }
+    (output_dir / "edge_pr.json").write_text(json.dumps(content))

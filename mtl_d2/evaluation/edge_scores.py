@@ -18,7 +18,10 @@ from .edge_matching import FREE, Matching, build_graph
 
 @dataclass(frozen=True)
 class EdgeScores:
-    """Scores of a set of images, all in [0, 1]. ``precision`` and ``recall`` have one value per threshold."""
+    """Scores of a set of images, all in [0, 1]. ``precision`` and ``recall`` have one value per threshold.
+
+    ``ODS`` is F where precision and recall are interpolated linearly at ``ods_threshold``.
+    """
 
     ODS: float
     OIS: float
@@ -26,6 +29,16 @@ class EdgeScores:
     ods_threshold: float
     precision: np.ndarray
     recall: np.ndarray
+
+    @property
+    def thresholds(self) -> np.ndarray:
+        """k / (T + 1), k = 1 .. T."""
+        return _thresholds(len(self.precision))
+
+    @property
+    def f_measure(self) -> np.ndarray:
+        """2 P R / (P + R) at each threshold, 0 where both are 0."""
+        return _f_measure(self.precision, self.recall)
 
 
 def check_prob(prob: np.ndarray, shape: tuple[int, int], name: str = "the image") -> None:
@@ -171,12 +184,16 @@ def edge_scores(counts: np.ndarray) -> EdgeScores:
     if len(counts) == 0:
         none = np.full(num_thresholds, np.nan)
         return EdgeScores(np.nan, np.nan, np.nan, np.nan, none, none)
-    levels = np.arange(1, num_thresholds + 1) / (num_thresholds + 1)
+    levels = _thresholds(num_thresholds)
     precision, recall = _precision_recall(counts.sum(axis=0))
     ods, ods_threshold = _best_between(levels, precision, recall)
     best = _f_measure(*_precision_recall(counts)).argmax(axis=1)
     ois = _f_measure(*_precision_recall(counts[np.arange(len(counts)), best].sum(axis=0)))
     return EdgeScores(ods, float(ois), _area(precision, recall), ods_threshold, precision, recall)
+
+
+def _thresholds(count: int) -> np.ndarray:
+    return np.arange(1, count + 1) / (count + 1)
 
 
 def _precision_recall(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

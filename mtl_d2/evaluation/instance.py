@@ -14,7 +14,16 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import BoxMode, Instances
 from detectron2.utils import comm
 
-from mtl_d2.evaluation.coco_ap import Backend, IoUType, average_precision, build_coco, precision_recall
+from mtl_d2.evaluation.coco_ap import (
+    RECALLS,
+    Backend,
+    IoUType,
+    PrecisionRecall,
+    average_precision,
+    build_coco,
+    precision_curves,
+    precision_recall,
+)
 from mtl_d2.evaluation.rle import encode_mask, to_rle
 
 logger = logging.getLogger(__name__)
@@ -31,7 +40,8 @@ class InstanceEvaluator(DatasetEvaluator):
 
     Metadata read: ``thing_classes``, and ``max_dets`` (100 where absent), the limit of detections per image.
 
-    After ``evaluate()``, ``num_images`` images were scored for boxes, ``num_mask_images`` for masks.
+    After ``evaluate()``, ``num_images`` images were scored for boxes, ``num_mask_images`` for masks, and
+    ``curves`` holds the recalls and, by "bbox" and "segm", the precisions (see ``precision_curves``).
     """
 
     def __init__(
@@ -45,7 +55,8 @@ class InstanceEvaluator(DatasetEvaluator):
         """
         Args:
             dataset_name: a registered dataset.
-            output_dir: where ``coco_instances_results.json`` is written; None for nowhere.
+            output_dir: where ``coco_instances_results.json`` (the detections) and ``instance_pr.json`` (``curves``)
+                are written; None for nowhere.
             max_dets: overrides the metadata's.
             backend: what counts the matches; None for the fastest that is installed, figures are the same.
         """
@@ -55,6 +66,7 @@ class InstanceEvaluator(DatasetEvaluator):
             v: k for k, v in metadata.get("thing_dataset_id_to_contiguous_id", {}).items()
         }
         self._max_dets = max_dets or metadata.get("max_dets", 100)
+        self._dataset_name = dataset_name
         self._backend = backend
         self._output_dir = output_dir
         self._records = {
@@ -65,6 +77,7 @@ class InstanceEvaluator(DatasetEvaluator):
             "segmentation" in annotation for r in self._records.values() for annotation in r["annotations"]
         )
         self.num_images = self.num_mask_images = 0
+        self.curves: dict[str, Any] = {}
         self.reset()
 
     def reset(self) -> None:
@@ -117,20 +130,24 @@ class InstanceEvaluator(DatasetEvaluator):
         if not detections:
             logger.warning("No labelled image was processed: AP is undefined.")
         if self._output_dir is not None:
-            self._write_detections(detections, self._output_dir)
+            _write(self._output_dir, "coco_instances_results.json", self._with_dataset_ids(detections))
 
         image_ids = [image_id for image_id in self._records if image_id in detections]  # the dataset's order
         mask_image_ids = [image_id for image_id in image_ids if _all_have_masks(self._records[image_id])]
         self.num_images, self.num_mask_images = len(image_ids), 0
-        results = OrderedDict(bbox=self._score("bbox", image_ids, detections))
+        tables = {"bbox": self._count("bbox", image_ids, detections)}
         if has_masks and self._has_true_masks:
             self.num_mask_images = len(mask_image_ids)
-            results["segm"] = self._score("segm", mask_image_ids, detections)
-        return results
+            tables["segm"] = self._count("segm", mask_image_ids, detections)
+        self.curves = {"recall": list(RECALLS)}
+        self.curves.update((task, precision_curves(table, self._class_names)) for task, table in tables.items())
+        if self._output_dir is not None:
+            _write(self._output_dir, "instance_pr.json", {"dataset": self._dataset_name, **self.curves})
+        return OrderedDict((task, average_precision(table, self._class_names)) for task, table in tables.items())
 
-    def _score(
+    def _count(
         self, iou_type: IoUType, image_ids: list[int | str], detections: dict[int | str, list[CocoDict]]
-    ) -> dict[str, float]:
+    ) -> PrecisionRecall:
         images, truth, found = [], [], []
         for index, image_id in enumerate(image_ids):
             record = self._records[image_id]
@@ -138,16 +155,15 @@ class InstanceEvaluator(DatasetEvaluator):
             truth += [{**a, "image_id": index} for a in annotations_to_coco(record, iou_type)]
             found += [_detection_to_coco(d, index, iou_type) for d in detections[image_id]]
         num_classes = len(self._class_names)
-        tables = precision_recall(
+        return precision_recall(
             build_coco(images, truth, num_classes),
             build_coco(images, found, num_classes),
             iou_type,
             self._max_dets,
             self._backend,
         )
-        return average_precision(tables, self._class_names)
 
-    def _write_detections(self, detections: dict[int | str, list[CocoDict]], output_dir: str) -> None:
+    def _with_dataset_ids(self, detections: dict[int | str, list[CocoDict]]) -> list[CocoDict]:
         """COCO's result format, with the dataset's own category ids."""
         results = [
             {
@@ -162,9 +178,7 @@ class InstanceEvaluator(DatasetEvaluator):
             if "segmentation" in result:
                 counts = result["segmentation"]["counts"].decode("ascii")
                 result["segmentation"] = {**result["segmentation"], "counts": counts}
-        os.makedirs(output_dir, exist_ok=True)
-        with open(os.path.join(output_dir, "coco_instances_results.json"), "w") as file:
-            json.dump(results, file)
+        return results
 
 
 def instances_to_coco(instances: Instances) -> list[CocoDict]:
@@ -222,3 +236,9 @@ def _detection_to_coco(detection: CocoDict, image_id: int, iou_type: IoUType) ->
 
 def _all_have_masks(record: dict[str, Any]) -> bool:
     return all("segmentation" in annotation for annotation in record["annotations"])
+
+
+def _write(output_dir: str, name: str, content: Any) -> None:
+    os.makedirs(output_dir, exist_ok=True)
+    with open(os.path.join(output_dir, name), "w") as file:
+        json.dump(content, file)

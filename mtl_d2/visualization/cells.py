@@ -22,7 +22,7 @@ from mtl_d2.visualization.canvas import (
 
 MAX_LABELS = 15  # more labels hide the image
 MAX_BOXES = 40  # and more boxes
-VOID_COLOR = (60, 60, 60)
+VOID_COLOR, VOID_STRIPES = (60, 60, 60), (130, 130, 130)
 
 
 def resize_image(image: np.ndarray, scale: float) -> np.ndarray:
@@ -58,14 +58,21 @@ def draw_instances(
     if masks is None or len(classes) <= MAX_BOXES:
         for index, box in enumerate(np.round(np.asarray(boxes) * scale).astype(int).tolist()):
             cv2.rectangle(canvas, tuple(box[:2]), tuple(box[2:]), palette_color(index), 1)
-    if len(classes) <= MAX_LABELS:
-        for index, (x0, y0, _, _) in enumerate((np.asarray(boxes) * scale).tolist()):
-            # Of a single class the name says nothing.
-            name = class_names[classes[index]] if len(class_names) > 1 or scores is None else ""
-            score = "" if scores is None else f"{scores[index]:.2f}"
-            tile = _label(f"{name} {score}".strip(), palette_color(index))
-            paste(canvas, tile, x0, y0 - tile.shape[0])
+    for index in _named(np.asarray(boxes), several=len(class_names) > 1 and scores is None):
+        # Of a single class the name says nothing.
+        name = class_names[classes[index]] if len(class_names) > 1 or scores is None else ""
+        score = "" if scores is None else f"{scores[index]:.2f}"
+        tile = _label(f"{name} {score}".strip(), palette_color(index))
+        paste(canvas, tile, boxes[index][0] * scale, boxes[index][1] * scale - tile.shape[0])
     return canvas
+
+
+def _named(boxes: np.ndarray, *, several: bool) -> list[int]:
+    """Which boxes get a label: all; of too many the largest where their classes may differ, else none."""
+    if len(boxes) <= MAX_LABELS:
+        return list(range(len(boxes)))
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    return np.argsort(-areas, kind="stable")[:MAX_LABELS].tolist() if several else []
 
 
 def _label(text: str, color: Color) -> np.ndarray:
@@ -88,14 +95,23 @@ def draw_sem_seg(
     num_classes: int,
     colors: Sequence[Color] | None = None,
 ) -> np.ndarray:
-    """Classes as colours over the grey image; pixels with a label that is no class (void) stay dark.
+    """Classes as colours over the grey image; pixels with a label that is no class (void) are dark and striped.
 
     Args:
         labels: (H, W), integers.
     """
     table = np.array([class_color(i, colors) for i in range(num_classes)] + [VOID_COLOR], dtype=np.uint8)
-    colored = table[np.minimum(labels, num_classes)]
-    return _over_grey(image, colored, scale)
+    ids = np.minimum(labels, num_classes)
+    canvas = _over_grey(image, table[ids], scale)
+    void = cv2.resize((ids == num_classes).astype(np.uint8), scaled_size(image, scale), interpolation=0)
+    _stripe(canvas, void.astype(bool))
+    return canvas
+
+
+def _stripe(canvas: np.ndarray, mask: np.ndarray) -> None:
+    """Draw diagonal stripes on the pixels of a mask."""
+    y, x = np.ogrid[: mask.shape[0], : mask.shape[1]]
+    canvas[mask & ((x + y) % 8 < 2)] = VOID_STRIPES
 
 
 def _over_grey(image: np.ndarray, colored: np.ndarray, scale: float) -> np.ndarray:
@@ -172,12 +188,26 @@ def _name_segment(canvas: np.ndarray, mask: np.ndarray, name: str, color: Color)
     paste(canvas, tile, x - tile.shape[1] / 2, y - tile.shape[0] / 2)
 
 
-def draw_legend(size: tuple[int, int], names: Sequence[str], colors: Sequence[Color]) -> np.ndarray:
+def draw_note(size: tuple[int, int], text: str) -> np.ndarray:
+    """A pale cell that says why there is no picture.
+
+    Args:
+        size: (height, width) in pixels.
+    """
+    background = (240, 240, 240)
+    cell = np.full((*size, 3), background, dtype=np.uint8)
+    tile = text_tile(text, (90, 90, 90), background, 16)
+    paste(cell, tile, (size[1] - tile.shape[1]) / 2, (size[0] - tile.shape[0]) / 2)
+    return cell
+
+
+def draw_legend(size: tuple[int, int], names: Sequence[str], colors: Sequence[Color | None]) -> np.ndarray:
     """Names beside their colours, in as many columns as needed; what does not fit is counted in the last
     line.
 
     Args:
         size: (height, width) in pixels.
+        colors: None for void.
     """
     cell = np.full((*size, 3), 255, dtype=np.uint8)
     row_height, column_width = 20, 130
@@ -187,7 +217,10 @@ def draw_legend(size: tuple[int, int], names: Sequence[str], colors: Sequence[Co
     for index in range(shown):
         column, row = divmod(index, rows)
         x, y = column * column_width + 8, row * row_height + 8
-        cv2.rectangle(cell, (x, y), (x + 13, y + 13), colors[index], -1)
+        swatch = cell[y : y + 14, x : x + 14]
+        swatch[:] = colors[index] or VOID_COLOR
+        if colors[index] is None:
+            _stripe(swatch, np.ones(swatch.shape[:2], dtype=bool))
         paste(cell, text_tile(names[index][:16], (40, 40, 40), WHITE, 11), x + 18, y - 1)
     if shown < len(names):
         column, row = divmod(shown, rows)

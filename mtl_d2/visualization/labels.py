@@ -1,18 +1,27 @@
 """A record's labels in its original size, for drawing."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from detectron2.data import detection_utils
 from PIL import Image
 
-from mtl_d2.structures.edges import edges_from_ids, id_map
-
 Labels = dict[str, Any]
+Record = dict[str, Any]
 
 
-def read_labels(record: dict[str, Any], ignore_label: int = 255) -> Labels:
+def read_labels(
+    record: Record, ignore_label: int = 255, *, read_edges: Callable[[Record, int], np.ndarray] | None = None
+) -> Labels:
     """What the record is labelled with: an absent key is a label that it does not have.
+
+    Args:
+        record: in Detectron2's dataset form.
+        ignore_label: void in the semantic PNG.
+        read_edges: makes the edge label from the record and ``ignore_label``, such as
+            ``mtl_d2.evaluation.edge_ground_truth.ground_truth_edges``, which the scores are made with; None leaves
+            edges out.
 
     Returns:
         instances: Instances with gt_boxes, gt_classes and, where all objects have one, gt_masks; crowds left
@@ -25,14 +34,12 @@ def read_labels(record: dict[str, Any], ignore_label: int = 255) -> Labels:
         labels["instances"] = _read_instances(record)
     if "sem_seg_file_name" in record:
         labels["sem_seg"] = np.asarray(Image.open(record["sem_seg_file_name"]))
-    if "edge_file_name" in record:
-        labels["edge"] = (np.asarray(Image.open(record["edge_file_name"])) > 0).astype(np.uint8)
-    elif "edge_source" in record:
-        labels["edge"] = _derive_edge(record, labels, ignore_label)
+    if read_edges is not None and ("edge_file_name" in record or record.get("edge_source") not in (None, "none")):
+        labels["edge"] = read_edges(record, ignore_label)
     return labels
 
 
-def _read_instances(record: dict[str, Any]) -> Any:
+def _read_instances(record: Record) -> Any:
     # transform_instance_annotations converts in place, hence the copies.
     annotations = [dict(a) for a in record["annotations"] if not a.get("iscrowd", 0)]
     with_masks = all("segmentation" in annotation for annotation in annotations)
@@ -42,20 +49,3 @@ def _read_instances(record: dict[str, Any]) -> Any:
     return detection_utils.annotations_to_instances(
         annotations, (record["height"], record["width"]), mask_format="bitmask"
     )
-
-
-def _derive_edge(record: dict[str, Any], labels: Labels, ignore_label: int) -> np.ndarray:
-    source = record["edge_source"]
-    sem_seg = labels.get("sem_seg") if source in ("semantic", "union") else None
-    size = (record["height"], record["width"])
-    masks = np.zeros((0, *size), dtype=bool)
-    ignore = np.zeros(size, dtype=bool) if sem_seg is None else sem_seg == ignore_label
-    if source in ("instance", "union"):
-        if labels["instances"].has("gt_masks"):
-            masks = labels["instances"].gt_masks.tensor.numpy()
-        ignore &= ~masks.any(axis=0)
-        crowds = [dict(a) for a in record["annotations"] if a.get("iscrowd", 0) and "segmentation" in a]
-        if crowds:
-            crowd_masks = detection_utils.annotations_to_instances(crowds, size, mask_format="bitmask").gt_masks
-            ignore |= crowd_masks.tensor.numpy().any(axis=0) & ~masks.any(axis=0)
-    return edges_from_ids(id_map(masks, sem_seg, size=size), ignore)

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from detectron2.data.catalog import Metadata
 
-from mtl_d2.visualization.canvas import WHITE, drawing_scale, paste, scaled_size, text_tile
+from mtl_d2.visualization.canvas import WHITE, Color, drawing_scale, paste, scaled_size, text_tile
 from mtl_d2.visualization.cells import (
     class_color,
     draw_edge,
@@ -50,16 +50,16 @@ def draw_panel(
     """
     scale = drawing_scale(*image.shape[:2])
     predicted = _predicted_cells(image, scale, prediction, metadata, score_threshold)
-    truth = _label_cells(image, scale, labels or {}, metadata)
+    truth = label_cells(image, scale, labels or {}, metadata)
     columns = [c for c in COLUMNS if c in predicted or c in truth]
     first: Cell = (f"Input {name}".strip(), resize_image(image, scale))
-    legend = _legend_cell(image, scale, prediction, labels or {}, metadata)
+    legend = legend_cell(image, scale, prediction, labels or {}, metadata)
     if truth:
         rows = [[first, *(predicted.get(c) for c in columns)], [legend, *(truth.get(c) for c in columns)]]
     else:
         rows = [[first, *(predicted.get(c) for c in columns), *([legend] if legend else [])]]
     width, height = scaled_size(image, scale)
-    return np.concatenate([_draw_row(row, height, width) for row in rows], axis=0)
+    return np.concatenate([draw_row(row, height, width) for row in rows], axis=0)
 
 
 def _predicted_cells(
@@ -99,7 +99,7 @@ def _predicted_cells(
     return cells
 
 
-def _label_cells(image: np.ndarray, scale: float, labels: Labels, metadata: Metadata) -> dict[str, Cell]:
+def label_cells(image: np.ndarray, scale: float, labels: Labels, metadata: Metadata) -> dict[str, Cell]:
     cells: dict[str, Cell] = {}
     if "instances" in labels:
         instances = labels["instances"]
@@ -115,8 +115,9 @@ def _label_cells(image: np.ndarray, scale: float, labels: Labels, metadata: Meta
     if "sem_seg" in labels:
         cells["sem_seg"] = ("Labelled semantics", _draw_sem_seg(image, scale, labels["sem_seg"], metadata))
     if "edge" in labels:
-        cell = draw_edge(labels["edge"] == 1, scale, ignored=labels["edge"] == 255)
-        cells["edge"] = ("Labelled edges", cell)
+        ignored = labels["edge"] == 255
+        share = f" ({ignored.mean():.1%} ignored, grey)" if ignored.any() else ""
+        cells["edge"] = (f"Labelled edges{share}", draw_edge(labels["edge"] == 1, scale, ignored=ignored))
     return cells
 
 
@@ -125,10 +126,11 @@ def _draw_sem_seg(image: np.ndarray, scale: float, classes: np.ndarray, metadata
     return draw_sem_seg(image, scale, labels=classes, num_classes=num_classes, colors=colors)
 
 
-def _legend_cell(
+def legend_cell(
     image: np.ndarray, scale: float, prediction: dict[str, Any], labels: Labels, metadata: Metadata
 ) -> Cell:
-    """Names and colours of the semantic classes in the picture; None where there are none."""
+    """Names and colours of the semantic classes in the picture, and void where it is labelled; None where there are
+    none."""
     present: set[int] = set()
     if "sem_seg" in prediction:
         present |= set(prediction["sem_seg"].argmax(dim=0).unique().tolist())
@@ -136,15 +138,25 @@ def _legend_cell(
         present |= {s["category_id"] for s in prediction["panoptic_seg"][1] if not s["isthing"]}
     if "sem_seg" in labels:
         present |= set(np.unique(labels["sem_seg"]).tolist())
-    classes = sorted(c for c in present if c < len(metadata.get("stuff_classes", ())))
-    if not classes:
+    stuff_classes = metadata.get("stuff_classes", ())
+    classes = sorted(c for c in present if c < len(stuff_classes))
+    void = "sem_seg" in labels and max(present, default=-1) >= len(stuff_classes)
+    if not classes and not void:
         return None
     width, height = scaled_size(image, scale)
-    colors = [class_color(c, metadata.get("stuff_colors", None)) for c in classes]
-    return "Semantic classes", draw_legend((height, width), [metadata.stuff_classes[c] for c in classes], colors)
+    names = [stuff_classes[c] for c in classes]
+    colors: list[Color | None] = [class_color(c, metadata.get("stuff_colors", None)) for c in classes]
+    if void:
+        names, colors = [*names, "void (ignored)"], [*colors, None]
+    return "Semantic classes", draw_legend((height, width), names, colors)
 
 
-def _draw_row(cells: Sequence[Cell], height: int, width: int) -> np.ndarray:
+def draw_row(cells: Sequence[Cell], height: int, width: int) -> np.ndarray:
+    """Cells beside each other, each with its title; None leaves a space free.
+
+    Args:
+        cells: pictures of ``height`` x ``width`` pixels at most; smaller ones lie in the upper left corner.
+    """
     row = np.full((height + TITLE_HEIGHT + GAP, len(cells) * (width + GAP) + GAP, 3), 255, dtype=np.uint8)
     for index, cell in enumerate(cells):
         if cell is None:
@@ -154,9 +166,9 @@ def _draw_row(cells: Sequence[Cell], height: int, width: int) -> np.ndarray:
         bar = np.full((TITLE_HEIGHT, width, 3), 255, dtype=np.uint8)
         paste(bar, text_tile(title, (30, 30, 30), WHITE, 13), -3, 4)
         row[:TITLE_HEIGHT, left : left + width] = bar
-        corner = (left + width, TITLE_HEIGHT + height)
-        cv2.rectangle(row, (left - 1, TITLE_HEIGHT - 1), corner, (200, 200, 200), 1)
-        row[TITLE_HEIGHT : TITLE_HEIGHT + height, left : left + width] = picture
+        right, bottom = left + picture.shape[1], TITLE_HEIGHT + picture.shape[0]
+        cv2.rectangle(row, (left - 1, TITLE_HEIGHT - 1), (right, bottom), (200, 200, 200), 1)
+        row[TITLE_HEIGHT:bottom, left:right] = picture
     return row
 
 

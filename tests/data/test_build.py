@@ -172,3 +172,16 @@ def test_the_test_loader_keeps_the_order_and_gives_no_labels(dataset):
     assert [len(batch) for batch in batches] == [1] * 7
     assert [batch[0]["image_id"] for batch in batches] == list(range(7))
     assert not {"instances", "sem_seg", "edge"} & set(batches[0][0])
+
+
+def test_unknown_and_empty_datasets_are_named(dataset):
+    with pytest.raises(
+        ValueError, match=rf"found '{dataset}x', expected a registered dataset; did you mean '{dataset}'"
+    ):
+        get_records([f"{dataset}x"])
+    DatasetCatalog.register(f"{dataset}_empty", list)
+    try:
+        with pytest.raises(ValueError, match=f"Datasets {dataset}_empty: found no image"):
+            get_records([f"{dataset}_empty"], tasks=("edge",))
+    finally:
+        DatasetCatalog.remove(f"{dataset}_empty")

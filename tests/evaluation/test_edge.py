@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -132,8 +134,29 @@ def test_perfect_edges_score_one_on_labelled_images_alone(dataset, tmp_path, wor
         assert evaluator.num_images == 2
     saved = np.load(tmp_path / "edge_counts.npz")
     assert saved["file_names"].tolist() == ["a.png", "b.png"] and saved["counts"].shape == (2, 99, 4)
-    curve = np.loadtxt(tmp_path / "edge_pr.csv", delimiter=",", skiprows=1)
-    assert curve[:, 0] == pytest.approx(np.arange(1, 100) / 100) and (curve[:, 1:] == 1).all()
+    curve = json.loads((tmp_path / "edge_pr.json").read_text())
+    assert curve["dataset"] == "edge_test"
+    assert curve["threshold"] == pytest.approx(np.arange(1, 100) / 100)
+    assert curve["precision"] == curve["recall"] == curve["f"] == [1] * 99
+
+
+def test_written_curve_reaches_the_ods_of_the_report_and_no_more(dataset, tmp_path):
+    noise = torch.rand(SIZE, generator=torch.Generator().manual_seed(1))
+    soft = 0.6 * torch.from_numpy(box_edges()).float() + 0.4 * noise
+    results = run(EdgeEvaluator("edge_test", output_dir=tmp_path, workers=0, max_dist=0.05), dataset, soft)["edge"]
+    curve = json.loads((tmp_path / "edge_pr.json").read_text())
+    assert (curve["ODS"], curve["ODS_threshold"]) == (results["ODS"], results["ODS_threshold"])
+    precision, recall = np.array(curve["precision"]), np.array(curve["recall"])
+    assert curve["f"] == pytest.approx(2 * precision * recall / np.maximum(precision + recall, 1e-12))
+    p, r = (np.interp(results["ODS_threshold"], curve["threshold"], x) for x in (precision, recall))
+    assert 2 * p * r / (p + r) == pytest.approx(results["ODS"], abs=1e-12)
+    assert 0.5 < max(curve["f"]) <= results["ODS"] < 1
+
+
+def test_no_image_leaves_null_for_a_curve(dataset, tmp_path):
+    run(EdgeEvaluator("edge_test", output_dir=tmp_path, workers=0), dataset[2:], torch.zeros(SIZE))
+    curve = json.loads((tmp_path / "edge_pr.json").read_text())
+    assert [curve[key] for key in ("ODS", "ODS_threshold", "precision", "recall", "f")] == [None] * 5
 
 
 def test_processes_score_as_this_process_does(dataset):

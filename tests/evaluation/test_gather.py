@@ -43,11 +43,15 @@ def _output(shift):
     }
 
 
+def _files(folder):
+    return {path.name: path.read_bytes() for path in folder.glob("*")}
+
+
 @pytest.mark.parametrize("evaluator_class", [InstanceEvaluator, SemSegEvaluator, PanopticEvaluator])
-def test_ranks_are_gathered(dataset, monkeypatch, evaluator_class):
+def test_ranks_are_gathered(dataset, monkeypatch, tmp_path, evaluator_class):
     name, records = dataset
     outputs = [_output(shift) for shift in range(3)]
-    whole, first, second = (evaluator_class(name) for _ in range(3))
+    whole, first, second = (evaluator_class(name, output_dir=str(tmp_path / x)) for x in ("whole", "first", "second"))
     whole.process(records, outputs)
     first.process(records[:1], outputs[:1])
     second.process(records[1:], outputs[1:])
@@ -64,3 +68,6 @@ def test_ranks_are_gathered(dataset, monkeypatch, evaluator_class):
     assert results.keys() == expected.keys()
     for group, metrics in expected.items():
         assert results[group] == pytest.approx(metrics, nan_ok=True), group
+    of_whole, of_first, of_second = (_files(tmp_path / x) for x in ("whole", "first", "second"))
+    assert of_first == of_whole and of_second == {}
+    assert bool(of_whole) == (evaluator_class is InstanceEvaluator)

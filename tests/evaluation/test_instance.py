@@ -179,3 +179,34 @@ def test_wrong_size_and_unknown_class_name_the_file(register):
         _evaluate(name, {1: small})
     with pytest.raises(ValueError, match=r"1\.png.*class 4.*NUM_CLASSES"):
         _evaluate(name, {1: _instances([mask], [0.5], [4])})
+
+
+def test_written_curves_integrate_to_the_figures_of_the_report(register, tmp_path):
+    """AP50 is the mean precision over COCO's 101 recalls and the classes that have ground truth."""
+    records, outputs = _random_scene(np.random.default_rng(3))
+    name = register(records, thing_classes=["a", "b", "c", "never there"])
+    results, evaluator = _evaluate(name, outputs, output_dir=str(tmp_path))
+    written = json.loads((tmp_path / "instance_pr.json").read_text())
+    assert written == {"dataset": name, **evaluator.curves}
+    assert written["recall"] == pytest.approx(np.linspace(0, 1, 101), abs=1e-15)
+    for task in ("bbox", "segm"):
+        for iou, figure in [("IoU=0.50", "AP50"), ("IoU=0.75", "AP75")]:
+            curves = written[task][iou]
+            assert 0 < results[task][figure] < 100
+            assert 100 * np.mean(curves["mean"]) == pytest.approx(results[task][figure], abs=1e-10)
+            assert curves["classes"].pop("never there") is None
+            by_class = np.array([curves["classes"][k] for k in "abc"])
+            assert by_class.mean(axis=0) == pytest.approx(curves["mean"], abs=1e-12)
+            # Each class's own curve: what an evaluation of that class alone gives.
+            for k, precision in enumerate(by_class):
+                alone = [{**r, "annotations": [a for a in r["annotations"] if a["category_id"] == k]} for r in records]
+                kept = {i: x[x.pred_classes == k] for i, x in outputs.items()}
+                single, _ = _evaluate(register(alone, thing_classes=["a", "b", "c"]), kept)
+                assert 100 * precision.mean() == pytest.approx(single[task][figure], abs=1e-10)
+
+
+def test_curves_of_nothing_are_null(register, tmp_path):
+    name = register([_record(1, [annotation(rectangle(*SIZE, 4, 4, 20, 20))])], thing_classes=["thing"])
+    _evaluate(name, {}, output_dir=str(tmp_path))
+    written = json.loads((tmp_path / "instance_pr.json").read_text())
+    assert written["bbox"]["IoU=0.50"] == {"mean": None, "classes": {"thing": None}} and "segm" not in written
