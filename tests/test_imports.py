@@ -21,6 +21,7 @@ ALLOWED = {
     "tasks": {"modeling", "losses", "structures", "evaluation"},
     "meta_arch": {"tasks", "modeling", "balancing", "structures"},
     "visualization": {"structures"},
+    "benchmark": {"engine", "testing"},
     "collect_env": {"_require"},
     "_require": set(),
     "testing": {"config", "data", "structures"},
