@@ -129,8 +129,12 @@ def _render_times(comparison: Comparison) -> str:
         rows.append((name, f"{1000 * time:.1f}", f"{comparison.images / time:.2f}", memory))
     headers = [comparison.name, "ms (median)", "images/s", "peak MiB"]
     columns = 4 if comparison.peak_memory_mib else 3
-    rows = [row[:columns] for row in rows]
-    return tabulate(rows, headers=headers[:columns], colalign=("left", *["right"] * (columns - 1)))
+    return tabulate(
+        [row[:columns] for row in rows],
+        headers=headers[:columns],
+        colalign=("left", *["right"] * (columns - 1)),
+        disable_numparse=True,
+    )
 
 
 def _render_ratios(comparisons: Sequence[Comparison]) -> str:

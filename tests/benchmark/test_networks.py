@@ -12,14 +12,17 @@ def test_frozen_norms_take_the_statistics_of_the_inputs():
     cfg = tiny_cfg(("edge",), **{"MODEL.RESNETS.NORM": "FrozenBN"})
     inputs = random_batched_inputs(2)
     network = networks.build_random(cfg, inputs, seed=0)
-    outputs = []
+    statistics = []
+
+    def take(module, args, output):  # at once: what follows works on the output in place
+        statistics.append(torch.var_mean(output, dim=(0, 2, 3)))
+
     for module in network.modules():
         if isinstance(module, FrozenBatchNorm2d):
-            module.register_forward_hook(lambda module, args, output: outputs.append(output))
+            module.register_forward_hook(take)
     networks.answer(network, inputs)
-    assert len(outputs) > 10
-    for output in outputs:
-        variance, mean = torch.var_mean(output, dim=(0, 2, 3))
+    assert len(statistics) > 10
+    for variance, mean in statistics:
         torch.testing.assert_close(mean, torch.zeros_like(mean), atol=1e-2, rtol=0)
         torch.testing.assert_close(variance, torch.ones_like(variance), atol=1e-2, rtol=0)
 
