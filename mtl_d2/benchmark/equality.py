@@ -83,10 +83,10 @@ def gradient_difference(network: nn.Module, references: Sequence[nn.Module]) -> 
     Returns:
         ``max over parameters of |g - sum(g_ref)| / |sum(g_ref)|``, in Euclidean norms.
     """
-    grads = [{name: p.grad for name, p in module.named_parameters()} for module in references]
+    grads = [{name: p.grad for name, p in m.named_parameters() if p.grad is not None} for m in references]
     worst = 0.0
     for name, p in network.named_parameters():
-        parts = [grad[name] for grad in grads if grad.get(name) is not None]
+        parts = [grad[name] for grad in grads if name in grad]
         if (p.grad is None) != (not parts):
             return math.inf
         if p.grad is not None:

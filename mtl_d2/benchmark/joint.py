@@ -102,8 +102,8 @@ def check_equality(networks: Mapping[str, nn.Module], inputs: list[dict], seed: 
         found_losses = _backward(joint, inputs, seed)
         for name, network in singles.items():
             expected_losses = _backward(network, inputs, seed)
-            found = {key: found_losses.pop(key, None) for key in expected_losses}
-            checks.append(_check(f"losses of {name}", relative_difference(found, expected_losses)))
+            same_losses = {key: found_losses.pop(key, None) for key in expected_losses}
+            checks.append(_check(f"losses of {name}", relative_difference(same_losses, expected_losses)))
         checks.append(_check("losses beside theirs", float(len(found_losses)), 0.0))
         difference = gradient_difference(joint, list(singles.values()))
         checks.append(_check("gradients, and the sums of theirs", difference, GRADIENT_TOLERANCE))
@@ -118,5 +118,5 @@ def _backward(network: nn.Module, inputs: list[dict], seed: int) -> dict[str, to
     network.train()
     network.zero_grad()
     found = losses(network, inputs, seed)
-    sum(found.values()).backward()
+    torch.stack(list(found.values())).sum().backward()
     return {name: loss.detach() for name, loss in found.items()}

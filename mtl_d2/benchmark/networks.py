@@ -84,8 +84,12 @@ def copy_weights(source: nn.Module, target: nn.Module) -> None:
     target.load_state_dict({name: value for name, value in source.state_dict().items() if name in names})
 
 
-def set_score_threshold(networks: Sequence[nn.Module], inputs: list[dict[str, Any]]) -> None:
-    """Set one score threshold for all detectors, such that CANDIDATES scores per image of the first's pass."""
+def set_score_threshold(networks: Sequence[Any], inputs: list[dict[str, Any]]) -> None:
+    """Set one score threshold for all detectors, such that CANDIDATES scores per image of the first's pass.
+
+    Args:
+        networks: modules with Detectron2's `roi_heads`.
+    """
     predictor = networks[0].roi_heads.box_predictor
     scores: list[Tensor] = []
     hook = predictor.register_forward_hook(lambda module, args, output: scores.append(output[0]))

@@ -110,7 +110,7 @@ def compare_postprocessing(
 
 
 @torch.no_grad()
-def postprocess_ours(network: nn.Module, instances: Instances, logits: Tensor) -> dict[str, Any]:
+def postprocess_ours(network: Any, instances: Instances, logits: Tensor) -> dict[str, Any]:
     """What MultiTaskFPN does with the raw outputs of its heads."""
     size = instances.image_size
     found = network.branches["instance"].postprocess(_copy(instances), size, *size)
@@ -119,7 +119,7 @@ def postprocess_ours(network: nn.Module, instances: Instances, logits: Tensor) -
 
 
 @torch.no_grad()
-def postprocess_theirs(network: nn.Module, instances: Instances, logits: Tensor) -> dict[str, Any]:
+def postprocess_theirs(network: Any, instances: Instances, logits: Tensor) -> dict[str, Any]:
     """What PanopticFPN does with the raw outputs of its heads."""
     size = instances.image_size
     sem_seg = sem_seg_postprocess(logits, size, *size)

@@ -74,7 +74,7 @@ def training_step(
 
     def run() -> None:
         with _autocast(settings):
-            total = sum(losses(network, inputs).values())
+            total = torch.stack(list(losses(network, inputs).values())).sum()
         total.backward()
         optimizer.step()
         optimizer.zero_grad()
