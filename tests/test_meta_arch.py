@@ -9,7 +9,7 @@ import torch
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
-import mtl_d2  # noqa: F401  registers the network
+import mtl_d2
 from mtl_d2.testing import ALL_TASKS, random_batched_inputs, tiny_cfg
 
 INSTANCE_LOSSES = {"loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg", "loss_mask"}
@@ -218,6 +218,13 @@ def test_unknown_task_in_inference_is_named(joint):
 def test_impossible_configs_name_their_key(overrides, message):
     with pytest.raises(ValueError, match=message):
         _model(**overrides)
+
+
+def test_panoptic_labels_are_the_first_of_equal_logits():
+    logits = torch.randint(0, 3, (54, 33, 47), generator=torch.Generator().manual_seed(0)).float()
+    with mock.patch.object(mtl_d2.meta_arch, "combine_panoptic", lambda instances, labels, **options: labels):
+        labels = mtl_d2.PanopticMerge()(None, logits)
+    assert torch.equal(labels, logits.argmax(dim=0))
 
 
 def test_panoptic_stuff_ids_come_from_the_metadata(joint):

@@ -142,13 +142,18 @@ def portable_word(word: str) -> str:
 
 
 def write_record(path: str | os.PathLike, record: RunRecord) -> None:
-    """Write a record as JSON, whole or not at all: a reader never meets a half-written file.
+    """Write a record as JSON, see :func:`write_json`."""
+    write_json(path, dataclasses.asdict(record))
+
+
+def write_json(path: str | os.PathLike, value: dict[str, Any]) -> None:
+    """Write JSON, whole or not at all: a reader never meets a half-written file.
 
     NaN and infinite values are written as null.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(_json_value(dataclasses.asdict(record)), indent=2, allow_nan=False) + "\n"
+    text = json.dumps(_json_value(value), indent=2, allow_nan=False) + "\n"
     with tempfile.NamedTemporaryFile(
         "w", dir=path.parent, prefix=path.name, suffix=".tmp", delete=False, encoding="utf-8"
     ) as file:

@@ -5,11 +5,11 @@ from typing import Any, cast
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
-from detectron2.modeling.postprocessing import sem_seg_postprocess
 from torch import Tensor, nn
 
 from ..evaluation import EdgeEvaluator
 from ..modeling.edge import build_edge_head
+from ..modeling.postprocessing import resize_dense
 from .base import Features, TaskBatch, TaskBranch, register_task
 
 
@@ -51,7 +51,7 @@ class EdgeBranch(TaskBranch):
         return list(self.edge_head(features, batch.images.tensor, None)[0])
 
     def postprocess(self, output: Any, image_size: tuple[int, int], height: int, width: int) -> Tensor:
-        return sem_seg_postprocess(output, image_size, height, width)[0].sigmoid()
+        return resize_dense(output, image_size, height, width)[0].sigmoid()
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str, output_dir: str | None) -> EdgeEvaluator:

@@ -6,11 +6,11 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_proposal_generator, build_roi_heads
-from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
 from ..evaluation import InstanceEvaluator
+from ..modeling.postprocessing import resize_instances
 from .base import Features, TaskBatch, TaskBranch, register_task
 
 
@@ -63,7 +63,7 @@ class InstanceBranch(TaskBranch):
         return instances
 
     def postprocess(self, output: Any, image_size: tuple[int, int], height: int, width: int) -> Instances:
-        return detector_postprocess(output, height, width)
+        return resize_instances(output, height, width)
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str, output_dir: str | None) -> InstanceEvaluator:

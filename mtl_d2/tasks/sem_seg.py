@@ -6,10 +6,10 @@ from typing import Any, cast
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_sem_seg_head
-from detectron2.modeling.postprocessing import sem_seg_postprocess
 from torch import Tensor, nn
 
 from ..evaluation import SemSegEvaluator
+from ..modeling.postprocessing import resize_dense
 from .base import Features, TaskBatch, TaskBranch, register_task
 
 
@@ -50,7 +50,7 @@ class SemSegBranch(TaskBranch):
         return list(self.sem_seg_head(features, None)[0].float())
 
     def postprocess(self, output: Any, image_size: tuple[int, int], height: int, width: int) -> Tensor:
-        return sem_seg_postprocess(output, image_size, height, width)
+        return resize_dense(output, image_size, height, width)
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str, output_dir: str | None) -> SemSegEvaluator:

@@ -220,6 +220,8 @@ def test_tool_keeps_a_run_writes_the_page_and_checks_it(tmp_path, monkeypatch, c
         monkeypatch.setattr(sys, "argv", [str(word) for word in words])
         return runpy.run_path(str(TOOL))["main"]()
 
+    (results / "benchmark").mkdir(parents=True)
+    (results / "benchmark" / "joint.json").write_text("{}")  # no run record
     assert run("--add", tmp_path / "run", "--name", "shapes/joint") == 0
     assert list(load_records(results)) == ["shapes/joint"] and "| shapes/joint |" in page.read_text()
     assert run("--check") == 0

@@ -1,11 +1,14 @@
-"""The panoptic merge gives what Detectron2's gives."""
+"""Postprocessing and the panoptic merge give what Detectron2's give."""
 
 import pytest
 import torch
+from detectron2.layers import paste_masks_in_image
 from detectron2.modeling.meta_arch.panoptic_fpn import combine_semantic_and_instance_outputs
+from detectron2.modeling.postprocessing import detector_postprocess, sem_seg_postprocess
 from detectron2.structures import Boxes, Instances
 
 from mtl_d2.modeling import combine_panoptic, postprocessing
+from mtl_d2.modeling.postprocessing import paste_masks, resize_dense, resize_instances
 
 
 def random_scene(
@@ -113,3 +116,54 @@ def test_the_merge_leaves_its_inputs_alone():
 def test_random_scenes_on_a_gpu_merge_as_in_detectron2():
     for seed in range(12):
         assert_equal_to_detectron2(*random_scene(seed, device="cuda"), 0.5, 60, 0.5)
+
+
+def raw_detections(count: int, size: tuple[int, int] = (48, 64), seed: int = 0) -> Instances:
+    """As of the ROI heads: boxes that reach beyond the image, some less than a pixel and one empty."""
+    generator = torch.Generator().manual_seed(seed)
+    corners = torch.rand(count, 2, generator=generator) * 70 - 6
+    sides = torch.rand(count, 2, generator=generator) ** 3 * 60
+    sides[3:4] = 0
+    instances = Instances(size, pred_boxes=Boxes(torch.cat([corners, corners + sides], 1)))
+    instances.pred_boxes.clip(size)
+    instances.scores = torch.rand(count, generator=generator)
+    instances.pred_classes = torch.randint(0, 5, (count,), generator=generator)
+    instances.pred_masks = torch.rand(count, 1, 28, 28, generator=generator)
+    return instances
+
+
+def test_masks_are_pasted_as_by_detectron2_to_the_bit():
+    for seed in range(8):
+        instances = raw_detections(20, seed=seed)
+        instances = instances[instances.pred_boxes.nonempty()]
+        masks, boxes = instances.pred_masks[:, 0], instances.pred_boxes.tensor
+        expected = paste_masks_in_image(masks, boxes, (48, 64))
+        assert expected.any()
+        assert torch.equal(paste_masks(masks, boxes, 48, 64), expected)
+
+
+@pytest.mark.parametrize("count", [20, 0])
+@pytest.mark.parametrize("size", [(48, 64), (97, 131), (31, 20)])
+@pytest.mark.parametrize("masks", [True, False])
+def test_instances_are_resized_as_by_detectron2(count, size, masks):
+    ours, theirs = raw_detections(count), raw_detections(count)
+    if not masks:
+        ours.remove("pred_masks"), theirs.remove("pred_masks")
+    found, expected = resize_instances(ours, *size), detector_postprocess(theirs, *size)
+    assert found.image_size == expected.image_size and len(found) == len(expected)
+    assert found.get_fields().keys() == expected.get_fields().keys()
+    assert torch.equal(found.pred_boxes.tensor, expected.pred_boxes.tensor)
+    for name in ("scores", "pred_classes", *(["pred_masks"] if masks else [])):
+        assert torch.equal(found.get(name), expected.get(name)), name
+
+
+@pytest.mark.parametrize("size", [(30, 41), (60, 82), (17, 64)])
+def test_dense_outputs_are_resized_as_by_detectron2(size):
+    padded = torch.randn(3, 32, 64, generator=torch.Generator().manual_seed(0))
+    found = resize_dense(padded, (30, 41), *size)
+    assert torch.equal(found, sem_seg_postprocess(padded, (30, 41), *size))
+
+
+def test_an_output_of_the_right_size_is_not_copied():
+    padded = torch.zeros(3, 32, 64)
+    assert resize_dense(padded, (30, 41), 30, 41).data_ptr() == padded.data_ptr()
