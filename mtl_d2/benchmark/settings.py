@@ -76,7 +76,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, metavar="N", help="counted rounds (default: 12; with --quick 2)")
     parser.add_argument("--seed", type=int, default=0, help="of weights, images and samples (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="a tiny network on 64x96 pixels: the figures mean nothing")
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="changes of the config, for all the networks")
+    parser.add_argument(
+        "opts",
+        nargs="*",
+        metavar="KEY VALUE",
+        help="changes of the config, for all the networks; after -- if --batch-sizes stands before",
+    )
 
 
 def read_settings(args: argparse.Namespace) -> Settings:
