@@ -235,4 +235,4 @@ def test_make_demo_runs_its_tools_in_order_on_its_own_datasets():
 def test_make_alone_lists_the_targets():
     shown = subprocess.run(["make"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     targets = re.findall(r"^  make ([\w-]+)", shown, re.MULTILINE)
-    assert targets == ["help", "venv", "test", "test-slow", "demo", "lint", "typecheck", "clean"]
+    assert targets == ["help", "venv", "test", "test-slow", "demo", "lint", "typecheck", "wheelhouse", "clean"]

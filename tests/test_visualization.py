@@ -177,3 +177,23 @@ def test_scale_and_colours():
         0.25,
     ]
     assert len({palette_color(i) for i in range(60)}) == 60
+
+
+def test_an_answer_of_a_users_own_is_drawn_in_a_column_beside_its_label(
+    image, prediction, metadata, record, monkeypatch
+):
+    from mtl_d2.visualization import own_cells, register_cell
+
+    def draw(value):
+        return np.full((4, 5, 3), value, np.uint8)
+
+    before = draw_panel(image, prediction, metadata, labels=read_labels(record))
+    monkeypatch.setitem(own_cells.OWN_CELLS, "own", None)  # so that it is removed afterwards
+    register_cell("own", "own answer", draw, read_label=lambda record: 77)
+    labels = read_labels(record)
+    assert labels["own"] == 77
+    panel = draw_panel(image, {**prediction, "own": 33}, metadata, labels=labels)
+    added = panel[:, before.shape[1] :]
+    assert panel.shape[0] == before.shape[0] and added.shape[1] > 0
+    rows = [added[: len(added) // 2], added[len(added) // 2 :]]
+    assert [(row == value).all(axis=2).sum() > 1000 for row, value in zip(rows, (33, 77), strict=True)] == [True, True]

@@ -5,10 +5,12 @@
         --weights output/demo/model_final.pth --output output/panels --num-images 8
 
 writes one panel per image and overview.png, all panels below each other. Without --dataset the first of the
-config's DATASETS.TEST is used.
+config's DATASETS.TEST is used. Tasks and datasets of your own are drawn too: --import the file that registers them.
 """
 
 import argparse
+import importlib.util
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,11 +36,24 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--dataset", metavar="NAME", help="a registered dataset")
     parser.add_argument("--score-threshold", type=float, default=0.5, help="of the instances that are drawn")
     parser.add_argument("--no-labels", action="store_true", help="leave out the row of labels")
+    parser.add_argument(
+        "--import", dest="imports", action="append", default=[], metavar="FILE", help="a file to run first"
+    )
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="changes of the config")
     args = parser.parse_args()
     if args.num_images < 1:
         parser.error(f"--num-images {args.num_images}: expected 1 or more")
     return args
+
+
+def import_files(paths: list[str]) -> None:
+    """Import Python files, for what they register."""
+    for path in paths:
+        spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+        if spec is None or spec.loader is None or not Path(path).is_file():
+            sys.exit(f"draw_panels.py: --import {path}: expected a Python file (.py).")
+        sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
 
 
 def build(args: argparse.Namespace) -> tuple[CfgNode, torch.nn.Module]:
@@ -66,6 +81,7 @@ def predictions(cfg: CfgNode, model: torch.nn.Module, dataset: str) -> Iterator[
 
 def main() -> None:
     args = parse_args()
+    import_files(args.imports)
     cfg, model = build(args)
     dataset = args.dataset or cfg.DATASETS.TEST[0]
     records = {record["image_id"]: record for record in DatasetCatalog.get(dataset)}

@@ -15,7 +15,7 @@ from detectron2.solver.build import get_default_optimizer_params
 from fvcore.common.param_scheduler import CosineParamScheduler
 
 from mtl_d2.data import build_multitask_test_loader, build_multitask_train_loader
-from mtl_d2.engine import setup_cfg
+from mtl_d2.engine import build_train_mapper, setup_cfg
 from mtl_d2.evaluation import EdgeEvaluator, InstanceEvaluator, PanopticEvaluator, SemSegEvaluator
 
 train = {
@@ -51,7 +51,7 @@ lr_multiplier = L(WarmupParamScheduler)(
 )
 
 dataloader = {
-    "train": L(build_multitask_train_loader)(cfg=cfg),
+    "train": L(build_multitask_train_loader)(cfg=cfg, mapper=L(build_train_mapper)(cfg=cfg)),
     "test": L(build_multitask_test_loader)(cfg=cfg, dataset_name="shapes_val"),
     "evaluator": [
         L(evaluator)(dataset_name="shapes_val")

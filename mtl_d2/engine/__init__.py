@@ -1,9 +1,11 @@
 """Training and evaluation: the trainer, its processes, checkpoints, and runs from a config."""
 
 from .checkpoint import LoadReport, MultiTaskCheckpointer, load_weights
+from .command_line import main
 from .defaults import setup, setup_cfg
 from .evaluation import evaluate
 from .launch import create_ddp, launch
+from .mapper import build_train_mapper
 from .optimizer import build_optimizer
 from .run import train
 from .trainer import MultiTaskTrainer
@@ -13,10 +15,12 @@ __all__ = [
     "MultiTaskCheckpointer",
     "MultiTaskTrainer",
     "build_optimizer",
+    "build_train_mapper",
     "create_ddp",
     "evaluate",
     "launch",
     "load_weights",
+    "main",
     "setup",
     "setup_cfg",
     "train",

@@ -14,10 +14,13 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from ..config import add_mtl_config
+from ..tasks import get_task, known_tasks
 
 
 def setup_cfg(config_file: str = "", opts: Sequence[Any] = ()) -> CfgNode:
     """Return Detectron2's config with the keys of mtl_d2, a yaml file (with ``_BASE_``) and ``opts`` merged.
+
+    The keys of mtl_d2 are those of its config.py, and those that registered tasks add.
 
     Args:
         config_file: a path; empty for the defaults alone.
@@ -29,6 +32,8 @@ def setup_cfg(config_file: str = "", opts: Sequence[Any] = ()) -> CfgNode:
     """
     cfg = get_cfg()
     add_mtl_config(cfg)
+    for task in known_tasks():
+        get_task(task).add_config(cfg)
     if config_file:
         _merge_file(cfg, config_file)
     if len(opts) % 2:

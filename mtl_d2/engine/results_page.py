@@ -218,6 +218,11 @@ def _markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
+def _decimals(group: str) -> int:
+    """One for percentages, three for edges and for figures that this file does not know."""
+    return next((f.decimals for f in FIGURES if f.group == group.rpartition("/")[2]), 3)
+
+
 def render_main_figures(record: RunRecord, table: Callable[..., str]) -> str:
     """One record for a terminal: every figure but those of single classes.
 
@@ -225,7 +230,7 @@ def render_main_figures(record: RunRecord, table: Callable[..., str]) -> str:
         table: ``tabulate.tabulate`` or the like.
     """
     rows = [
-        [group, metric, "undefined" if value != value else f"{value:.{3 if group.endswith('edge') else 1}f}"]  # noqa: PLR0124
+        [group, metric, "undefined" if value != value else f"{value:.{_decimals(group)}f}"]  # noqa: PLR0124
         for group, metrics in record.results.items()
         for metric, value in metrics.items()
         if "-" not in metric

@@ -18,6 +18,7 @@ from .defaults import setup
 from .evaluation import evaluate_datasets
 from .fit import fit
 from .launch import create_ddp
+from .mapper import build_train_mapper
 from .optimizer import build_gradient_clipper, build_optimizer
 from .report import ReportedEvaluation, RunReport
 from .trainer import MultiTaskTrainer
@@ -60,7 +61,7 @@ def train(
     optimizer = build_optimizer(cfg, model)
     trainer = MultiTaskTrainer(
         create_ddp(model),
-        lambda start: build_multitask_train_loader(cfg, start_batch=start),
+        lambda start: build_multitask_train_loader(cfg, mapper=build_train_mapper(cfg), start_batch=start),
         optimizer,
         seed=cfg.SEED,
         amp_dtype=cfg.SOLVER.MTL.AMP_DTYPE if cfg.SOLVER.AMP.ENABLED else None,

@@ -1,12 +1,13 @@
 """What a task is: a small adapter between the shared features and the modules, labels and scores of one answer."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from detectron2.config import CfgNode
+from detectron2.data import transforms as T
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.layers import ShapeSpec
 from detectron2.structures import ImageList
@@ -17,6 +18,7 @@ TASK_REGISTRY = Registry("TASK")
 TASK_REGISTRY.__doc__ = "Task branches; a task's registered name is its class's ``name`` (see :func:`register_task`)."
 
 Features = Mapping[str, Tensor]
+Target = Callable[[dict[str, Any], T.TransformList], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,20 @@ class TaskBranch(ABC):
     metric: str
     higher_is_better: bool = True
     depends_on: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod  # noqa: B027 - not abstract: the tasks of the package have their keys in config.py
+    def add_config(cls, cfg: CfgNode) -> None:
+        """Add the config keys of a task from outside the package to Detectron2's and mtl_d2's, in place."""
+
+    @classmethod
+    def build_target(cls, cfg: CfgNode) -> Target | None:
+        """What makes the labels of a task from outside the package; None where the mapper itself does.
+
+        Returns:
+            a picklable ``(record, transforms) -> {label key: label}``. ``record`` is a dataset's, ``transforms`` were
+            applied to the image (``apply_image``, ``apply_segmentation``). Without a label for the task it gives {}.
+        """
+        return None
 
     @classmethod
     @abstractmethod

@@ -7,6 +7,8 @@ import numpy as np
 from detectron2.data import detection_utils
 from PIL import Image
 
+from mtl_d2.visualization.own_cells import OWN_CELLS
+
 Labels = dict[str, Any]
 Record = dict[str, Any]
 
@@ -28,6 +30,7 @@ def read_labels(
             out
         sem_seg: (H, W), semantic ids
         edge: (H, W), uint8 in {0, 1, 255 ignored}
+        and what cells of ``register_cell`` read
     """
     labels: Labels = {}
     if "annotations" in record:
@@ -36,6 +39,10 @@ def read_labels(
         labels["sem_seg"] = np.asarray(Image.open(record["sem_seg_file_name"]))
     if read_edges is not None and ("edge_file_name" in record or record.get("edge_source") not in (None, "none")):
         labels["edge"] = read_edges(record, ignore_label)
+    for key, cell in OWN_CELLS.items():
+        label = cell.read_label(record) if cell.read_label else None
+        if label is not None:
+            labels[key] = label
     return labels
 
 

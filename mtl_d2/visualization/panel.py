@@ -18,6 +18,7 @@ from mtl_d2.visualization.cells import (
     resize_image,
 )
 from mtl_d2.visualization.labels import Labels
+from mtl_d2.visualization.own_cells import OWN_CELLS
 
 GAP, TITLE_HEIGHT = 8, 24
 COLUMNS = ("instances", "sem_seg", "edge", "panoptic_seg")
@@ -36,6 +37,8 @@ def draw_panel(
 ) -> np.ndarray:
     """Input, instances, semantics, edges and panoptic segmentation; a task that is missing has no cell.
 
+    Answers of other tasks are shown where ``register_cell`` said how.
+
     Args:
         image: (H, W, 3), uint8, RGB.
         prediction: the model's output for this image, in its size.
@@ -51,7 +54,7 @@ def draw_panel(
     scale = drawing_scale(*image.shape[:2])
     predicted = _predicted_cells(image, scale, prediction, metadata, score_threshold)
     truth = label_cells(image, scale, labels or {}, metadata)
-    columns = [c for c in COLUMNS if c in predicted or c in truth]
+    columns = [c for c in (*COLUMNS, *OWN_CELLS) if c in predicted or c in truth]
     first: Cell = (f"Input {name}".strip(), resize_image(image, scale))
     legend = legend_cell(image, scale, prediction, labels or {}, metadata)
     if truth:
@@ -96,7 +99,7 @@ def _predicted_cells(
             stuff_colors=metadata.get("stuff_colors", None),
         )
         cells["panoptic_seg"] = (f"Panoptic ({len(segments)} segments)", cell)
-    return cells
+    return cells | _own_cells(image, scale, prediction, "")
 
 
 def label_cells(image: np.ndarray, scale: float, labels: Labels, metadata: Metadata) -> dict[str, Cell]:
@@ -118,7 +121,19 @@ def label_cells(image: np.ndarray, scale: float, labels: Labels, metadata: Metad
         ignored = labels["edge"] == 255
         share = f" ({ignored.mean():.1%} ignored, grey)" if ignored.any() else ""
         cells["edge"] = (f"Labelled edges{share}", draw_edge(labels["edge"] == 1, scale, ignored=ignored))
-    return cells
+    return cells | _own_cells(image, scale, labels, "Labelled ")
+
+
+def _own_cells(image: np.ndarray, scale: float, answers: dict[str, Any], prefix: str) -> dict[str, Cell]:
+    size = scaled_size(image, scale)
+    return {
+        key: (
+            (prefix + cell.title).capitalize(),
+            cv2.resize(cell.draw(answers[key]), size, interpolation=cv2.INTER_NEAREST),
+        )
+        for key, cell in OWN_CELLS.items()
+        if key in answers
+    }
 
 
 def _draw_sem_seg(image: np.ndarray, scale: float, classes: np.ndarray, metadata: Metadata) -> np.ndarray:

@@ -19,7 +19,7 @@ from mtl_d2.engine.record import (
     read_record,
     write_record,
 )
-from mtl_d2.engine.results_page import load_records, render, seed_groups
+from mtl_d2.engine.results_page import load_records, render, render_main_figures, seed_groups
 
 TOOL = PACKAGE_DIR.parent / "tools" / "write_results.py"
 
@@ -195,6 +195,14 @@ def test_several_test_sets_have_a_row_each():
     assert "| a on val | joint.yaml | 40.0 | instance 3 |" in page
     assert "| b on other | joint.yaml | 20.0 | instance 5 |" in page
     assert "**mean of 2**: a on val, b on val | joint.yaml | 42.0 ± 2.8 |" in page
+
+
+def test_figures_of_a_users_own_task_keep_three_decimals_and_percentages_one():
+    results = {"segm": {"AP": 41.26}, "val/edge": {"ODS": 0.7312}, "depth": {"abs_rel": 0.1234, "rmse": float("nan")}}
+    shown = render_main_figures(_replace(1, results=results), lambda rows, **options: str(rows))
+    for row in (["segm", "AP", "41.3"], ["val/edge", "ODS", "0.731"], ["depth", "abs_rel", "0.123"]):
+        assert str(row) in shown
+    assert str(["depth", "rmse", "undefined"]) in shown
 
 
 def test_loss_table_is_a_matrix_of_means_over_seeds():
