@@ -23,6 +23,7 @@ ALLOWED = {
     "visualization": {"structures"},
     "collect_env": {"_require"},
     "_require": set(),
+    "predictor": {"data", "engine", "evaluation", "structures", "visualization"},
     "testing": {"config", "data", "structures"},
     "engine": {
         "balancing", "config", "data", "evaluation", "meta_arch", "modeling", "structures", "tasks", "visualization",
