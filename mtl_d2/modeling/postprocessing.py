@@ -11,7 +11,7 @@ from torch import Tensor
 Window = tuple[slice, slice]  # rows and columns
 Part = tuple[Window, np.ndarray, int]  # where a mask lies, its pixels there (bool), its area
 
-_BLOCK_PIXELS = 2**22
+_BLOCK_PIXELS = 2**20
 
 
 def combine_panoptic(
@@ -177,7 +177,7 @@ def _fill_free(segment_ids: Tensor, table: Tensor, labels: Tensor) -> Tensor:
 
 
 def _row_blocks(*maps: Tensor) -> Iterator[list[np.ndarray]]:
-    """The same rows of maps (H, W), a few million pixels at a time: their int64 copies stay small."""
+    """The same rows of maps (H, W), a million pixels at a time: their int64 copies stay small."""
     height, width = maps[0].shape
     step = max(1, _BLOCK_PIXELS // max(width, 1))
     for top in range(0, height, step):

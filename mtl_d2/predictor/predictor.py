@@ -17,11 +17,11 @@ from ..engine.defaults import check_device, setup_cfg
 from .memory import GIB, answer_bytes, check_whole
 from .network_input import Size, find_test_size, make_input
 from .tiled import predict_tiled
-from .tiling import Tiling
+from .tiling import Tiling, check_tile
 from .tta import DEFAULT_SCALES, TestTimeAugmentation
 
 Image = str | os.PathLike | np.ndarray
-_MAX_PIXELS = 2**31  # of a file that is read for tiles: 46,000 x 46,000
+MAX_PIXELS = 2**31  # of a file that is read for tiles: 46,000 x 46,000
 
 
 class Predictor:
@@ -38,7 +38,7 @@ class Predictor:
     TEST.DETECTIONS_PER_IMAGE, for all tasks) fit into ``memory_limit`` the answer has the usual form. Above, it is
     compact: ``sem_seg`` is a label map (H, W) uint8 (int16 above 256 classes), ``edge`` float16, and ``instances`` has
     ``pred_box_masks`` (:class:`mtl_d2.structures.BoxMasks`), also wherever N of them would take more than the limit
-    as (N, H, W). Beside the network, a compact answer then takes no more main memory than::
+    as (N, H, W). A compact answer then takes, beside the network and some tens of MiB on the way, main memory of::
 
         10 H W                        image (3), labels (1), edges (2), panoptic map (4)
         + 4 (K + 1) T W               one row of tiles of T pixels, blended
@@ -119,7 +119,7 @@ class Predictor:
     def read(self, image: Image) -> np.ndarray:
         """An image as the network reads it: (H, W, C) uint8 in the channel order of ``cfg.INPUT.FORMAT``."""
         if isinstance(image, str | os.PathLike):
-            max_pixels = 0 if self.tiling is None else _MAX_PIXELS
+            max_pixels = 0 if self.tiling is None else MAX_PIXELS
             return read_image(os.fspath(image), self.cfg.INPUT.FORMAT, max_pixels=max_pixels)
         return convert_array(image, self.cfg.INPUT.FORMAT)
 
@@ -167,6 +167,7 @@ class Predictor:
         return [answers[i] for i in range(len(images))]
 
     def _fit_tiling(self, tile: int, overlap: int) -> Tiling:
+        check_tile(tile, overlap)
         backbone = self.model.backbone
         stride = max(backbone.size_divisibility, *(shape.stride for shape in backbone.output_shape().values()))
         side = find_test_size(self.augmentations, (tile, tile))[0]

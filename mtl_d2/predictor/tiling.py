@@ -34,15 +34,7 @@ class Tiling:
             tile, overlap: in pixels of the image.
             tile_test_size: side of an image of tile x tile pixels after the config's test-time resize.
             stride: coarsest of the backbone.
-
-        Raises:
-            ValueError: the overlap is below 0 or above half a tile, or the tile is empty.
         """
-        if tile < 1 or not 0 <= overlap <= tile // 2:
-            raise ValueError(
-                f"tile={tile}, tile_overlap={overlap}: expected a tile of 1 pixel or more and an overlap "
-                "from 0 to half a tile."
-            )
         cell = max(1, round(stride * tile / tile_test_size))
         overlap = _round_up(overlap, cell)
         return cls(max(_round_up(tile, cell), 2 * overlap), overlap, cell, stride)
@@ -113,3 +105,12 @@ class Axis:
 
 def _round_up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
+
+
+def check_tile(tile: int, overlap: int) -> None:
+    """Raise ValueError where the tile is empty, or the overlap is below 0 or above half a tile."""
+    if tile < 1 or not 0 <= overlap <= tile // 2:
+        raise ValueError(
+            f"tile={tile}, tile_overlap={overlap}: expected a tile of 1 pixel or more and an overlap "
+            "from 0 to half a tile."
+        )

@@ -1,7 +1,7 @@
 """One cell per task: each function draws one answer at the size of the cell. Images are RGB, uint8."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import cv2
@@ -38,14 +38,14 @@ def draw_instances(
     boxes: np.ndarray,
     classes: Sequence[int],
     class_names: Sequence[str],
-    masks: np.ndarray | None = None,
+    masks: Iterable[np.ndarray] | None = None,
     scores: Sequence[float] | None = None,
 ) -> np.ndarray:
     """Boxes, and masks and scores where there are any; colours tell instances apart.
 
     Args:
         boxes: (N, 4), x0 y0 x1 y1 in pixels of the image.
-        masks: (N, H, W), bool.
+        masks: N of (H, W), bool.
     """
     canvas = resize_image(image, scale)
     size = canvas.shape[1], canvas.shape[0]

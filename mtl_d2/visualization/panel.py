@@ -1,11 +1,13 @@
 """A panel: every answer about one image side by side, its labels in a second row."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 from detectron2.data.catalog import Metadata
+from detectron2.structures import Instances
+from torch import Tensor
 
 from mtl_d2.visualization.canvas import WHITE, drawing_scale, paste, scaled_size, text_tile
 from mtl_d2.visualization.cells import (
@@ -38,7 +40,8 @@ def draw_panel(
 
     Args:
         image: (H, W, 3), uint8, RGB.
-        prediction: the model's output for this image, in its size.
+        prediction: the model's output for this image, in its size; or the compact form of
+            :class:`mtl_d2.Predictor` for large images, best after ``reduce_for_drawing``.
         metadata: the dataset's: class names, and colours where it has them.
         labels: of ``read_labels``, drawn in a second row; None for none.
         score_threshold: instances below it are not drawn.
@@ -75,12 +78,12 @@ def _predicted_cells(
             boxes=instances.pred_boxes.tensor.numpy(),
             classes=instances.pred_classes.tolist(),
             class_names=metadata.thing_classes,
-            masks=np.asarray(instances.pred_masks, dtype=bool) if instances.has("pred_masks") else None,
+            masks=_masks(instances),
             scores=instances.scores.tolist(),
         )
         cells["instances"] = (f"Instances ({len(instances)} with score ≥ {threshold:g})", cell)
     if "sem_seg" in prediction:
-        classes = prediction["sem_seg"].argmax(dim=0).cpu().numpy()
+        classes = _labels(prediction["sem_seg"]).cpu().numpy()
         cells["sem_seg"] = ("Semantic", _draw_sem_seg(image, scale, classes, metadata))
     if "edge" in prediction:
         cells["edge"] = ("Edges", draw_edge(prediction["edge"].float().cpu().numpy(), scale))
@@ -97,6 +100,17 @@ def _predicted_cells(
         )
         cells["panoptic_seg"] = (f"Panoptic ({len(segments)} segments)", cell)
     return cells
+
+
+def _masks(instances: Instances) -> Iterable[np.ndarray] | None:
+    if instances.has("pred_box_masks"):
+        return instances.pred_box_masks
+    return np.asarray(instances.pred_masks, dtype=bool) if instances.has("pred_masks") else None
+
+
+def _labels(sem_seg: Tensor) -> Tensor:
+    """Labels (H, W) of logits (K, H, W), or as they are."""
+    return sem_seg if sem_seg.dim() == 2 else sem_seg.argmax(dim=0)
 
 
 def _label_cells(image: np.ndarray, scale: float, labels: Labels, metadata: Metadata) -> dict[str, Cell]:
@@ -131,7 +145,7 @@ def _legend_cell(
     """Names and colours of the semantic classes in the picture; None where there are none."""
     present: set[int] = set()
     if "sem_seg" in prediction:
-        present |= set(prediction["sem_seg"].argmax(dim=0).unique().tolist())
+        present |= set(_labels(prediction["sem_seg"]).unique().tolist())
     elif "panoptic_seg" in prediction:
         present |= {s["category_id"] for s in prediction["panoptic_seg"][1] if not s["isthing"]}
     if "sem_seg" in labels:

@@ -9,7 +9,8 @@ from mtl_d2.data import BrokenSampleError
 from mtl_d2.data.images import convert_array, read_image
 
 RGB = np.random.default_rng(0).integers(0, 256, (12, 17, 3), dtype=np.uint8)
-GRAY = RGB[..., 0]
+BGR = np.ascontiguousarray(RGB[..., ::-1])
+GRAY = np.ascontiguousarray(RGB[..., 0])
 RAMP = np.arange(12 * 17, dtype=np.uint16).reshape(12, 17) * 321  # 0 to 65163
 
 
@@ -17,55 +18,38 @@ def _three(gray):
     return np.repeat(gray[..., None], 3, axis=2)
 
 
+def _turned(path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    Image.fromarray(RGB).save(path, exif=exif)
+
+
+PALETTE = Image.fromarray(RGB).quantize(8)
+CMYK = Image.fromarray(RGB).convert("CMYK")
+HIGH_BYTES = _three((RAMP >> 8).astype(np.uint8))
+FILES = {  # kind -> suffix, how it is written, what is expected of it in RGB
+    "rgb": ("png", Image.fromarray(RGB).save, RGB),
+    "gray": ("png", Image.fromarray(GRAY).save, _three(GRAY)),
+    "gray, 16 bits": ("png", lambda path: cv2.imwrite(str(path), RAMP), HIGH_BYTES),
+    "colour, 16 bits": ("png", lambda path: cv2.imwrite(str(path), BGR.astype(np.uint16) * 256 + 77), RGB),
+    "tiff, 16 bits": ("tif", Image.fromarray(RAMP).save, HIGH_BYTES),
+    "alpha": ("png", Image.fromarray(np.dstack([RGB, GRAY])).save, RGB),
+    "gray with alpha": ("png", Image.merge("LA", [Image.fromarray(GRAY)] * 2).save, _three(GRAY)),
+    "palette": ("png", PALETTE.save, np.asarray(PALETTE.convert("RGB"))),
+    "one bit": ("png", Image.fromarray(GRAY > 99).save, _three(np.where(GRAY > 99, 255, 0).astype(np.uint8))),
+    "cmyk": ("tif", CMYK.save, np.asarray(CMYK.convert("RGB"))),
+    "rotated": ("png", _turned, np.rot90(RGB, -1)),
+}
+
+
 def _write(kind, folder):
-    """A file of that kind, and what is expected of it in RGB."""
-    path = folder / f"{kind}.png"
-    if kind == "rgb":
-        Image.fromarray(RGB).save(path)
-    elif kind == "gray":
-        Image.fromarray(GRAY).save(path)
-        return path, _three(GRAY)
-    elif kind == "gray, 16 bits":
-        cv2.imwrite(str(path), RAMP)
-        return path, _three((RAMP >> 8).astype(np.uint8))
-    elif kind == "colour, 16 bits":
-        cv2.imwrite(str(path), RGB[..., ::-1].astype(np.uint16) * 256 + 77)
-    elif kind == "tiff, 16 bits":
-        path = folder / "a.tif"
-        Image.fromarray(RAMP).save(path)
-        return path, _three((RAMP >> 8).astype(np.uint8))
-    elif kind == "alpha":
-        Image.fromarray(np.dstack([RGB, GRAY])).save(path)
-    elif kind == "gray with alpha":
-        Image.fromarray(np.dstack([GRAY, GRAY]), "LA").save(path)
-        return path, _three(GRAY)
-    elif kind == "palette":
-        palette = Image.fromarray(RGB).quantize(8)
-        palette.save(path)
-        return path, np.asarray(palette.convert("RGB"))
-    elif kind == "one bit":
-        Image.fromarray(GRAY > 99).save(path)
-        return path, _three(np.where(GRAY > 99, 255, 0).astype(np.uint8))
-    elif kind == "cmyk":
-        path = folder / "a.tif"
-        cmyk = Image.fromarray(RGB).convert("CMYK")
-        cmyk.save(path)
-        return path, np.asarray(cmyk.convert("RGB"))
-    else:
-        exif = Image.Exif()
-        exif[0x0112] = 6  # to be turned by 90 degrees clockwise
-        Image.fromarray(RGB).save(path, exif=exif)
-        return path, np.rot90(RGB, -1)
-    return path, RGB
+    suffix, write, expected = FILES[kind]
+    path = folder / f"image.{suffix}"
+    write(path)
+    return path, expected
 
 
-KINDS = [
-    *("rgb", "gray", "gray, 16 bits", "colour, 16 bits", "tiff, 16 bits", "alpha", "gray with alpha"),
-    *("palette", "one bit", "cmyk", "rotated"),
-]
-
-
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FILES)
 def test_files_of_every_kind(kind, tmp_path):
     path, expected = _write(kind, tmp_path)
     for image_format, image in (("RGB", expected), ("BGR", expected[..., ::-1])):
@@ -92,9 +76,6 @@ def test_large_images_are_read_where_allowed_and_the_limit_comes_back(tmp_path, 
         read_image(str(path), "RGB")
     np.testing.assert_array_equal(read_image(str(path), "RGB", max_pixels=1000), expected)
     assert Image.MAX_IMAGE_PIXELS == 50
-
-
-BGR = np.ascontiguousarray(RGB[..., ::-1])
 
 
 @pytest.mark.parametrize(

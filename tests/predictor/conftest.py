@@ -6,14 +6,14 @@ from detectron2.modeling import build_model
 
 from mtl_d2.testing import tiny_cfg, toy_dataset
 
-LEVELS = ["p2", "p3"]
-# Two levels and no normalisation over the image: a pixel's answers depend on some 50 pixels around it.
+LEVELS = ["p2"]
+RADIUS = 40  # pixels around a pixel that its dense answers depend on: no normalisation is over the image
 LOCAL = {
     "MODEL.BACKBONE.NAME": "build_resnet_fpn_exact_levels_backbone",
-    "MODEL.RESNETS.OUT_FEATURES": ["res2", "res3"],
-    "MODEL.FPN.IN_FEATURES": ["res2", "res3"],
+    "MODEL.RESNETS.OUT_FEATURES": ["res2"],
+    "MODEL.FPN.IN_FEATURES": ["res2"],
     "MODEL.RESNETS.NORM": "BN",
-    "MODEL.ANCHOR_GENERATOR.SIZES": [[8], [16]],
+    "MODEL.ANCHOR_GENERATOR.SIZES": [[16]],
     "MODEL.RPN.IN_FEATURES": LEVELS,
     "MODEL.ROI_HEADS.IN_FEATURES": LEVELS,
     "MODEL.SEM_SEG_HEAD.IN_FEATURES": LEVELS,

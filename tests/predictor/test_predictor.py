@@ -11,7 +11,7 @@ from mtl_d2 import Predictor
 from mtl_d2.data import BrokenSampleError, build_multitask_test_loader
 from mtl_d2.testing import tiny_cfg
 
-from .conftest import LOCAL
+from .conftest import LOCAL, RADIUS
 
 KEYS = {"instances", "sem_seg", "edge", "panoptic_seg"}
 
@@ -68,7 +68,9 @@ def test_rgb_networks_get_rgb(cfg, weights, files):
 def test_answers_do_not_depend_on_the_other_images(cfg, weights, predictor, files):
     batched = Predictor(cfg, weights, batch_size=3)([*files, files[0]])
     for found, file in zip(batched, [*files, files[0]], strict=True):
-        assert_same_answer(found, predictor(file), atol=1e-5)
+        expected = predictor(file)
+        torch.testing.assert_close(found["sem_seg"], expected["sem_seg"], rtol=0, atol=1e-3)
+        torch.testing.assert_close(found["edge"], expected["edge"], rtol=0, atol=1e-4)
 
 
 def test_images_are_read_as_they_are_needed(predictor, files):
@@ -132,8 +134,8 @@ class TestTiles:
     @pytest.fixture(scope="class")
     def image(self):
         """Smooth noise, so that the random network has something to say."""
-        noise = np.random.default_rng(0).integers(0, 256, (40, 52, 3), dtype=np.uint8)
-        return cv2.resize(noise, (420, 324), interpolation=cv2.INTER_CUBIC)
+        noise = np.random.default_rng(0).integers(0, 256, (60, 52, 3), dtype=np.uint8)
+        return cv2.resize(noise, (420, 483), interpolation=cv2.INTER_CUBIC)
 
     @pytest.fixture(scope="class")
     def native(self, cfg):
@@ -144,18 +146,21 @@ class TestTiles:
     def test_dense_answers_equal_those_of_the_whole(self, native, weights, image):
         tasks = ("sem_seg", "edge")
         whole = Predictor(native, weights, tasks=tasks)(image)
-        tiled = Predictor(native, weights, tasks=tasks, tile=256, tile_overlap=128, batch_size=2)(image)
+        tiled = Predictor(native, weights, tasks=tasks, tile=320, tile_overlap=4 * RADIUS, batch_size=2)(image)
         assert whole["sem_seg"].std() > 10 * 1e-3 and tiled["sem_seg"].shape == whole["sem_seg"].shape
-        torch.testing.assert_close(tiled["sem_seg"], whole["sem_seg"], rtol=0, atol=1e-3)
-        torch.testing.assert_close(tiled["edge"], whole["edge"], rtol=0, atol=1e-3)
+        torch.testing.assert_close(tiled["sem_seg"], whole["sem_seg"], rtol=0, atol=1e-5)
+        torch.testing.assert_close(tiled["edge"], whole["edge"], rtol=0, atol=1e-5)
 
     def test_tiles_are_resized_as_the_config_says(self, native, weights, image):
         native = native.clone()
         native.INPUT.MTL.SCALE_TEST = 0.5
+        image = image[:480]  # so that the whole has the scale 1/2 exactly, too
         whole = Predictor(native, weights, tasks=["edge"])(image)
-        tiled = Predictor(native, weights, tile=320, tile_overlap=160)
-        assert (tiled.tiling.cell, tiled.tiling.stride) == (16, 8)
-        torch.testing.assert_close(tiled(image, ["edge"])["edge"], whole["edge"], rtol=0, atol=0.02)
+        tiled = Predictor(native, weights, tile=384, tile_overlap=192)
+        assert (tiled.tiling.cell, tiled.tiling.stride) == (8, 4)
+        difference = (tiled(image, ["edge"])["edge"] - whole["edge"]).abs()
+        # Pixels beside a tile's border are resized without those beyond it.
+        assert difference.mean() < 1e-3 < whole["edge"].std()
 
     def test_small_images_are_not_cut(self, cfg, weights, predictor, files):
         assert_same_answer(Predictor(cfg, weights, tile=128)(files[1]), predictor(files[1]))
@@ -165,11 +170,11 @@ class TestTiles:
         assert tiled["sem_seg"].dtype == torch.uint8 and tiled["sem_seg"].shape == image.shape[:2]
         assert len(tiled["instances"]) == len(tiled["instances"].pred_box_masks) > 0
         assert tiled["panoptic_seg"][0].shape == image.shape[:2] and tiled["panoptic_seg"][1]
-        # 324 x 420 pixels of 4 x 4 (logits) + 10 (masks) + 4 (edges) + 4 (panoptic map) bytes
-        fits = Predictor(native, weights, memory_limit=324 * 420 * 34)
+        # 483 x 420 pixels of 4 x 4 (logits) + 10 (masks) + 4 (edges) + 4 (panoptic map) bytes
+        fits = Predictor(native, weights, memory_limit=483 * 420 * 34)
         assert set(fits(image)) == KEYS
         fits.memory_limit -= 1
-        with pytest.raises(MemoryError, match=r"324 x 420 pixels .* needs .* GiB .*: predict in tiles"):
+        with pytest.raises(MemoryError, match=r"483 x 420 pixels .* needs .* GiB .*: predict in tiles"):
             fits(image)
 
     def test_panoptic_maps_of_both_forms_agree(self, native, weights, image):

@@ -6,7 +6,7 @@ import torch
 
 from mtl_d2.predictor.merge import Detection, merge_detections
 from mtl_d2.predictor.tiled import predict_tiled
-from mtl_d2.predictor.tiling import Tiling
+from mtl_d2.predictor.tiling import Tiling, check_tile
 from mtl_d2.structures.box_masks import draw_masks
 
 from .blobs import RADIUS, answer, draw_scene, mask_iou
@@ -110,7 +110,7 @@ class TestTiling:
     @pytest.mark.parametrize(("tile", "overlap"), [(0, 0), (-5, 0), (64, 33), (64, -1)])
     def test_impossible_tiles_are_refused(self, tile, overlap):
         with pytest.raises(ValueError, match=rf"tile={tile}, tile_overlap={overlap}: expected"):
-            Tiling.fit(tile, overlap, tile_test_size=64, stride=8)
+            check_tile(tile, overlap)
 
 
 def _detection(box, tile, score=0.9, *, category=0, cut=True, owned=True):
