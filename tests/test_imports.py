@@ -23,7 +23,7 @@ ALLOWED = {
     "visualization": {"structures"},
     "collect_env": {"_require"},
     "_require": set(),
-    "predictor": {"data", "engine", "evaluation", "structures", "visualization"},
+    "predictor": {"data", "engine", "evaluation", "meta_arch", "structures", "visualization"},
     "testing": {"config", "data", "structures"},
     "engine": {
         "balancing", "config", "data", "evaluation", "meta_arch", "modeling", "structures", "tasks", "visualization",

@@ -93,7 +93,7 @@ def _paint_in_boxes(
     Returns:
         (H, W) int32 map of 1, 2, ... in the order painted, 0 where free; and which of `order` are in it.
     """
-    size = masks.shape[1:]
+    size = (masks.shape[1], masks.shape[2])
     parts = _cut_out(masks.numpy().view(np.uint8), order.tolist(), _windows(boxes, len(masks), *size))
     return _paint_parts(parts, len(order), size, overlap_threshold)
 
@@ -158,8 +158,8 @@ def _paint_without_sync(masks: Tensor, order: Tensor, overlap_threshold: float) 
 def _count_labels(labels: Tensor, segment_ids: Tensor) -> Tensor:
     """(L, 2) number of pixels of each label that are taken by a segment, and that are free."""
     if labels.device.type != "cpu":
-        counts = (labels * 2 + (segment_ids == 0)).flatten().bincount()
-        return torch.nn.functional.pad(counts, (0, len(counts) % 2)).view(-1, 2)
+        found = (labels * 2 + (segment_ids == 0)).flatten().bincount()
+        return torch.nn.functional.pad(found, (0, len(found) % 2)).view(-1, 2)
     # numpy counts and gathers several times faster than torch does on a CPU.
     counts = np.zeros((int(labels.max()) + 1 if labels.numel() else 0, 2), np.int64)
     for some, ids in _row_blocks(labels, segment_ids):

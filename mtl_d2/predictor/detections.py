@@ -43,7 +43,7 @@ def read_detections(
     ]
 
 
-def to_instances(detections: Sequence[Detection], size: Size, *, with_masks: bool, max_mask_bytes: int) -> Instances:
+def to_instances(detections: Sequence[Detection], size: Size, with_masks: bool, max_mask_bytes: int) -> Instances:
     """Detectron2's form; ``pred_box_masks`` instead of ``pred_masks`` where N * H * W is above the limit."""
     instances = Instances(size)
     boxes = np.stack([found.box for found in detections]) if detections else np.zeros((0, 4))

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..evaluation.instance import instances_to_coco
+from ..visualization.cells import class_map
 
 
 class RawResults:
@@ -99,7 +100,7 @@ class RawResults:
 
 def label_map(sem_seg: Tensor) -> np.ndarray:
     """Class ids (H, W), uint8 or, with an id above 255, uint16, of logits (K, H, W) or labels (H, W)."""
-    labels = (sem_seg if sem_seg.dim() == 2 else sem_seg.argmax(dim=0)).numpy()
+    labels = class_map(sem_seg).numpy()
     return labels.astype(np.uint8 if labels.max() <= 255 else np.uint16, copy=False)
 
 

@@ -63,10 +63,15 @@ def predict_inputs(
                 break
             except Exception as error:
                 logger.debug("%s", item.source, exc_info=True)
-                expected = isinstance(error, ValueError | OSError | MemoryError)
-                failures.append(Failure(item.source, str(error) if expected else f"{type(error).__name__}: {error}"))
+                failures.append(Failure(item.source, _explain(item, error)))
             progress.update()
     return failures
+
+
+def _explain(item: Input, error: Exception) -> str:
+    expected = isinstance(error, ValueError | OSError | MemoryError)
+    reason = str(error) if expected else f"{type(error).__name__}: {error}"
+    return reason if str(item.source) in reason else f"{item.source}: {reason}"
 
 
 class _Run:
@@ -94,7 +99,8 @@ class _Run:
             raise ValueError(f"{item.source}: is no video, so there is no video to save; choose panels, raw or both.")
         max_pixels = 0 if self.predictor.tiling is None else MAX_PIXELS
         image = read_image(str(item.source), "BGR", max_pixels=max_pixels)
-        self._write(item.name, item, image, self.predictor(image, self.tasks))
+        (answer,) = self.predictor.iterate([image], self.tasks)
+        self._write(item.name, item, image, answer)
 
     def predict_video(self, item: Input) -> None:
         reader = VideoReader(item.source)

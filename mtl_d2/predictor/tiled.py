@@ -59,7 +59,7 @@ def predict_tiled(
     if parts.detections is not None:
         tiles = [(slice(*rows), slice(*columns)) for rows in axes[0].spans for columns in axes[1].spans]
         merged = merge_detections(parts.detections, tiles, nms_threshold=nms_threshold)
-        result["instances"] = to_instances(merged, size, with_masks=parts.has_masks, max_mask_bytes=max_mask_bytes)
+        result["instances"] = to_instances(merged, size, parts.has_masks, max_mask_bytes)
     return result
 
 

@@ -9,8 +9,8 @@ from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 from detectron2.modeling import GeneralizedRCNN, GeneralizedRCNNWithTTA
 from fvcore.transforms.transform import HFlipTransform
-from torch import nn
 
+from ..meta_arch import MultiTaskFPN
 from .network_input import Size, make_input
 
 DEFAULT_SCALES = (0.75, 1.0, 1.25)
@@ -24,14 +24,14 @@ class TestTimeAugmentation:
 
     Args:
         cfg: reads MODEL.MASK_ON, MODEL.ROI_HEADS.NMS_THRESH_TEST and TEST.DETECTIONS_PER_IMAGE.
-        model: a :class:`mtl_d2.MultiTaskFPN` in evaluation mode.
+        model: in evaluation mode.
         scales: sizes of the views, relative to the config's test size.
     """
 
     __test__ = False  # no class of tests, whatever its name
 
-    def __init__(self, cfg: CfgNode, model: nn.Module, scales: Sequence[float] = DEFAULT_SCALES) -> None:
-        self.model = model
+    def __init__(self, cfg: CfgNode, model: MultiTaskFPN, scales: Sequence[float] = DEFAULT_SCALES) -> None:
+        self.model: Any = model
         self.scales = tuple(scales)
         if "instance" in model.branches:
             detector = GeneralizedRCNN(  # Detectron2's class around the modules of ours
@@ -41,7 +41,7 @@ class TestTimeAugmentation:
                 pixel_mean=model.pixel_mean.flatten().tolist(),
                 pixel_std=model.pixel_std.flatten().tolist(),
             )
-            detector.to(model.device).eval()
+            detector.to(model.pixel_mean.device).eval()
             self.detector = GeneralizedRCNNWithTTA(cfg, detector, tta_mapper=lambda x: x["views"], batch_size=1)
 
     def __call__(self, image: np.ndarray, size: Size, tasks: Collection[str]) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from typing import Any
 
 import cv2
 import numpy as np
+from detectron2.structures import Instances
+from torch import Tensor
 
 from mtl_d2.visualization.canvas import (
     GREY,
@@ -29,6 +31,18 @@ def resize_image(image: np.ndarray, scale: float) -> np.ndarray:
     """The image at the size of the cell."""
     interpolation = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
     return cv2.resize(image, scaled_size(image, scale), interpolation=interpolation)
+
+
+def mask_frames(instances: Instances) -> Iterable[np.ndarray] | None:
+    """N masks (H, W) bool, of ``pred_masks`` or ``pred_box_masks``; None where there are neither."""
+    if instances.has("pred_box_masks"):
+        return instances.pred_box_masks
+    return np.asarray(instances.pred_masks, dtype=bool) if instances.has("pred_masks") else None
+
+
+def class_map(sem_seg: Tensor) -> Tensor:
+    """Labels (H, W), as they are or of logits (K, H, W)."""
+    return sem_seg if sem_seg.dim() == 2 else sem_seg.argmax(dim=0)
 
 
 def draw_instances(

@@ -7,7 +7,7 @@ import numpy as np
 from detectron2.data.catalog import Metadata
 
 from mtl_d2.visualization.canvas import WHITE
-from mtl_d2.visualization.cells import class_color, draw_instances
+from mtl_d2.visualization.cells import class_color, class_map, draw_instances, mask_frames
 
 
 def draw_overlay(
@@ -26,8 +26,7 @@ def draw_overlay(
     """
     canvas = image.copy()
     if "sem_seg" in prediction:
-        sem_seg = prediction["sem_seg"]
-        labels = (sem_seg if sem_seg.dim() == 2 else sem_seg.argmax(dim=0)).cpu().numpy()
+        labels = class_map(prediction["sem_seg"]).cpu().numpy()
         colors = [class_color(i, metadata.get("stuff_colors", None)) for i in range(int(labels.max()) + 1)]
         canvas = cv2.addWeighted(np.array(colors, dtype=np.uint8)[labels], 0.3, canvas, 0.7, 0)
     if "instances" in prediction:
@@ -39,7 +38,7 @@ def draw_overlay(
             boxes=instances.pred_boxes.tensor.numpy(),
             classes=instances.pred_classes.tolist(),
             class_names=metadata.thing_classes,
-            masks=np.asarray(instances.pred_masks, dtype=bool) if instances.has("pred_masks") else None,
+            masks=mask_frames(instances),
             scores=instances.scores.tolist(),
         )
     if "edge" in prediction:

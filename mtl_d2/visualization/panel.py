@@ -1,22 +1,22 @@
 """A panel: every answer about one image side by side, its labels in a second row."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 from detectron2.data.catalog import Metadata
-from detectron2.structures import Instances
-from torch import Tensor
 
 from mtl_d2.visualization.canvas import WHITE, drawing_scale, paste, scaled_size, text_tile
 from mtl_d2.visualization.cells import (
     class_color,
+    class_map,
     draw_edge,
     draw_instances,
     draw_legend,
     draw_panoptic,
     draw_sem_seg,
+    mask_frames,
     resize_image,
 )
 from mtl_d2.visualization.labels import Labels
@@ -78,12 +78,12 @@ def _predicted_cells(
             boxes=instances.pred_boxes.tensor.numpy(),
             classes=instances.pred_classes.tolist(),
             class_names=metadata.thing_classes,
-            masks=_masks(instances),
+            masks=mask_frames(instances),
             scores=instances.scores.tolist(),
         )
         cells["instances"] = (f"Instances ({len(instances)} with score ≥ {threshold:g})", cell)
     if "sem_seg" in prediction:
-        classes = _labels(prediction["sem_seg"]).cpu().numpy()
+        classes = class_map(prediction["sem_seg"]).cpu().numpy()
         cells["sem_seg"] = ("Semantic", _draw_sem_seg(image, scale, classes, metadata))
     if "edge" in prediction:
         cells["edge"] = ("Edges", draw_edge(prediction["edge"].float().cpu().numpy(), scale))
@@ -100,17 +100,6 @@ def _predicted_cells(
         )
         cells["panoptic_seg"] = (f"Panoptic ({len(segments)} segments)", cell)
     return cells
-
-
-def _masks(instances: Instances) -> Iterable[np.ndarray] | None:
-    if instances.has("pred_box_masks"):
-        return instances.pred_box_masks
-    return np.asarray(instances.pred_masks, dtype=bool) if instances.has("pred_masks") else None
-
-
-def _labels(sem_seg: Tensor) -> Tensor:
-    """Labels (H, W) of logits (K, H, W), or as they are."""
-    return sem_seg if sem_seg.dim() == 2 else sem_seg.argmax(dim=0)
 
 
 def _label_cells(image: np.ndarray, scale: float, labels: Labels, metadata: Metadata) -> dict[str, Cell]:
@@ -145,7 +134,7 @@ def _legend_cell(
     """Names and colours of the semantic classes in the picture; None where there are none."""
     present: set[int] = set()
     if "sem_seg" in prediction:
-        present |= set(_labels(prediction["sem_seg"]).unique().tolist())
+        present |= set(class_map(prediction["sem_seg"]).unique().tolist())
     elif "panoptic_seg" in prediction:
         present |= {s["category_id"] for s in prediction["panoptic_seg"][1] if not s["isthing"]}
     if "sem_seg" in labels:

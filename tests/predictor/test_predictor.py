@@ -204,6 +204,11 @@ class TestAugmentation:
         mirrored = predictor(np.ascontiguousarray(image[:, ::-1]))["sem_seg"].softmax(0).flip(-1)
         torch.testing.assert_close(plain, (upright + mirrored) / 2, rtol=0, atol=0.02)
 
+    def test_every_scale_counts_the_same(self, cfg, weights, augmented, files):
+        found = augmented(files[1], ["edge"])["edge"]
+        each = [Predictor(cfg, weights, tta=[scale])(files[1], ["edge"])["edge"] for scale in (0.75, 1.0)]
+        torch.testing.assert_close(found, sum(each) / 2, rtol=0, atol=1e-5)
+
     def test_instances_are_those_of_all_views(self, augmented, files):
         instances = augmented(files[1])["instances"]
         assert 0 < len(instances) <= 10
