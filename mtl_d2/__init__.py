@@ -7,7 +7,15 @@ registered with Detectron2.
 from ._require import env_report_requested, require_detectron2
 
 __version__ = "0.1.0"
-__all__ = ["TASK_REGISTRY", "MultiTaskFPN", "PanopticMerge", "TaskBranch", "add_mtl_config", "register_task"]
+__all__ = [
+    "TASK_REGISTRY",
+    "MultiTaskFPN",
+    "PanopticMerge",
+    "Predictor",
+    "TaskBranch",
+    "add_mtl_config",
+    "register_task",
+]
 
 # `python -m mtl_d2.collect_env` tells what is missing, so it must get by without any of this.
 if not env_report_requested():
@@ -16,6 +24,7 @@ if not env_report_requested():
     from .config import add_mtl_config
     from .data.datasets import register_all
     from .meta_arch import MultiTaskFPN, PanopticMerge
+    from .predictor import Predictor
     from .tasks import TASK_REGISTRY, TaskBranch, register_task
 
     register_all()

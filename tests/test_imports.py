@@ -24,6 +24,7 @@ ALLOWED = {
     "benchmark": {"engine", "testing"},
     "collect_env": {"_require"},
     "_require": set(),
+    "predictor": {"data", "engine", "evaluation", "meta_arch", "structures", "visualization"},
     "testing": {"config", "data", "structures"},
     "engine": {
         "balancing", "config", "data", "evaluation", "meta_arch", "modeling", "structures", "tasks", "visualization",

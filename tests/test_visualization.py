@@ -7,7 +7,9 @@ from detectron2.structures import Boxes, BoxMode, Instances
 from PIL import Image
 
 from mtl_d2.evaluation.edge_ground_truth import ground_truth_edges
-from mtl_d2.visualization import draw_overview, draw_panel, read_labels
+from mtl_d2.structures import BoxMasks
+from mtl_d2.structures.box_masks import crop_mask
+from mtl_d2.visualization import draw_overlay, draw_overview, draw_panel, read_labels, reduce_for_drawing
 from mtl_d2.visualization.canvas import drawing_scale, palette_color
 from mtl_d2.visualization.panel import GAP, TITLE_HEIGHT
 
@@ -197,3 +199,51 @@ def test_an_answer_of_a_users_own_is_drawn_in_a_column_beside_its_label(
     assert panel.shape[0] == before.shape[0] and added.shape[1] > 0
     rows = [added[: len(added) // 2], added[len(added) // 2 :]]
     assert [(row == value).all(axis=2).sum() > 1000 for row, value in zip(rows, (33, 77), strict=True)] == [True, True]
+
+
+@pytest.fixture
+def compact(prediction):
+    """The same prediction in the form for large images."""
+    instances = prediction["instances"]
+    small = Instances((HEIGHT, WIDTH), pred_boxes=instances.pred_boxes, scores=instances.scores)
+    small.pred_classes = instances.pred_classes
+    small.pred_box_masks = BoxMasks([crop_mask(mask) for mask in instances.pred_masks.numpy()], (HEIGHT, WIDTH))
+    labels, edge = prediction["sem_seg"].argmax(0).byte(), prediction["edge"].half()
+    return {**prediction, "instances": small, "sem_seg": labels, "edge": edge}
+
+
+def test_compact_predictions_give_the_same_panel(image, prediction, compact, metadata):
+    full = draw_panel(image, prediction, metadata).astype(int)
+    assert np.abs(draw_panel(image, compact, metadata) - full).max() <= 1  # edges are of half precision
+
+
+@pytest.mark.parametrize("form", ["prediction", "compact"])
+def test_reduced_predictions_are_where_they_were(image, request, form):
+    prediction = request.getfixturevalue(form)
+    prediction["edge"][:] = 0
+    prediction["edge"][9, 31] = 1
+    small_image, small = reduce_for_drawing(image, prediction, long_side=24)
+    assert small_image.shape == (16, 24, 3)
+    instances = small["instances"]
+    assert instances.image_size == (16, 24) and instances.pred_boxes.tensor[0].tolist() == [3, 2, 11, 10]
+    masks = instances.pred_masks.numpy() if form == "prediction" else list(instances.pred_box_masks)
+    expected = np.zeros((16, 24), bool)
+    expected[2:10, 3:11] = True
+    assert len(masks) == 2 and all(np.array_equal(mask, expected) for mask in masks)
+    labels = small["sem_seg"].argmax(0) if form == "prediction" else small["sem_seg"]
+    assert (labels[:8] == 2).all() and (labels[8:] == 0).all()
+    assert small["edge"].sum() == 1 and small["edge"][4, 15] == 1  # the strongest of 2 x 2 stays
+    assert np.array_equal(small["panoptic_seg"][0] == 2, expected)
+    assert reduce_for_drawing(image, prediction, long_side=48)[0] is image
+
+
+def test_overlay_has_the_images_size_and_shows_each_task(image, prediction, metadata):
+    nothing = draw_overlay(image, {}, metadata)
+    assert np.array_equal(nothing, image) and nothing is not image
+    for task in ("instances", "sem_seg", "edge"):
+        overlay = draw_overlay(image, {task: prediction[task]}, metadata)
+        assert overlay.shape == image.shape and overlay.dtype == np.uint8 and (overlay != image).any()
+    edges = draw_overlay(image, {"edge": prediction["edge"]}, metadata)
+    assert (edges[prediction["edge"].numpy() > 0.5] == 255).all()
+    hidden = draw_overlay(image, {"instances": prediction["instances"]}, metadata, score_threshold=0.95)
+    assert np.array_equal(hidden, image)

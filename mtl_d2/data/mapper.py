@@ -1,8 +1,6 @@
 """From a dataset record to the model's input: image read and augmented, targets made after that."""
 
 import logging
-import struct
-import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,9 +11,10 @@ from detectron2.config import CfgNode, configurable
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 from detectron2.structures import Instances
-from PIL import Image
 
-from .masks import BoxMask, transform_masks
+from ..structures.box_masks import BoxMask
+from .images import READ_ERRORS, BrokenSampleError, read_image, unreadable
+from .masks import transform_masks
 from .targets import (
     EDGE_LABELS,
     check_edge_source,
@@ -29,21 +28,6 @@ from .transforms import build_augmentations
 
 LABEL_KEYS = ("annotations", "sem_seg_file_name", "edge_file_name", "edge_source")
 ExtraTarget = Callable[[dict[str, Any], T.TransformList], dict[str, Any]]
-
-# What Pillow raises on a missing, truncated or oversized file.
-_READ_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
-
-
-class BrokenSampleError(ValueError):
-    """An image or its label cannot be used; the message names the file."""
 
 
 class MultiTaskDatasetMapper:
@@ -183,17 +167,11 @@ class MultiTaskDatasetMapper:
 
     def _read_image(self, item: dict[str, Any]) -> np.ndarray:
         name = item["file_name"]
-        try:
-            image = utils.read_image(name, format=self.image_format)
-        except _READ_ERRORS as error:
-            raise _unreadable(name, error) from error
+        image = read_image(name, self.image_format)
         try:
             utils.check_image_size(item, image)
         except utils.SizeMismatchError as error:
             raise _wrong_size(name, image, item) from error
-        if self.image_format == "BGR":
-            # Detectron2's BGR is a view of RGB with a negative stride, from which resizing is slow.
-            image = cv2.cvtColor(image[:, :, ::-1], cv2.COLOR_RGB2BGR)
         return image
 
     def _read_sem_seg(self, record: dict[str, Any]) -> np.ndarray:
@@ -257,8 +235,8 @@ def _read_label(name: str, record: dict[str, Any]) -> np.ndarray:
     # Without a format, palette indices stay as they are; Detectron2's "L" turns them into gray values.
     try:
         label = utils.read_image(name, format=None)
-    except _READ_ERRORS as error:
-        raise _unreadable(name, error) from error
+    except READ_ERRORS as error:
+        raise unreadable(name, error) from error
     if label.ndim != 2:
         raise BrokenSampleError(f"{name}: found {label.shape[2]} channels, expected a label map of one channel.")
     if label.shape != (record.get("height", label.shape[0]), record.get("width", label.shape[1])):
@@ -268,11 +246,6 @@ def _read_label(name: str, record: dict[str, Any]) -> np.ndarray:
 
 def _to_long(label: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(label.astype(np.int64))
-
-
-def _unreadable(name: str, error: Exception) -> BrokenSampleError:
-    reason = "it does not exist" if isinstance(error, FileNotFoundError) else str(error) or type(error).__name__
-    return BrokenSampleError(f"{name}: cannot be read ({reason}); replace the file or remove its record.")
 
 
 def _wrong_size(name: str, found: np.ndarray, record: dict[str, Any]) -> BrokenSampleError:

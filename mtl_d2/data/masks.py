@@ -1,13 +1,14 @@
 """Instance masks under a transform: each mask is decoded once and kept within its own box."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pycocotools.mask as mask_util
 from detectron2.data import transforms as T
 from fvcore.transforms.transform import Transform
 
+from ..structures.box_masks import BoxMask, draw_masks
 from .transforms import nearest_source
 
 Segmentation = list | dict[str, Any]
@@ -15,19 +16,6 @@ RLE = dict[str, Any]
 
 # Frames decoded at a time: a thousand nuclei at full size would not fit into memory together.
 _CHUNK = 32
-
-
-class BoxMask(NamedTuple):
-    """The part of a mask inside a box of the image, which holds every pixel of the mask.
-
-    Attributes:
-        top, left: corner of the box in pixels.
-        pixels: (h, w) bool; both 0 for a mask without a pixel.
-    """
-
-    top: int
-    left: int
-    pixels: np.ndarray
 
 
 def transform_masks(
@@ -61,15 +49,6 @@ def transform_masks(
     drawn = _polygons_to_rles(list(polygons.values()), transforms, new_size)
     masks.update(zip(polygons, _decode(drawn), strict=True))
     return [masks[i] for i in range(len(segmentations))]
-
-
-def draw_masks(masks: Sequence[BoxMask], size: tuple[int, int]) -> np.ndarray:
-    """Return full frames, (N, H, W) bool."""
-    frames = np.zeros((len(masks), *size), bool)
-    for frame, (top, left, pixels) in zip(frames, masks, strict=True):
-        height, width = pixels.shape
-        frame[top : top + height, left : left + width] = pixels
-    return frames
 
 
 def tight_boxes(masks: Sequence[BoxMask]) -> np.ndarray:

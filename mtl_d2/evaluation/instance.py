@@ -24,7 +24,7 @@ from mtl_d2.evaluation.coco_ap import (
     precision_curves,
     precision_recall,
 )
-from mtl_d2.evaluation.rle import encode_mask, to_rle
+from mtl_d2.evaluation.rle import encode_box_mask, encode_mask, to_rle
 
 logger = logging.getLogger(__name__)
 
@@ -195,6 +195,9 @@ def instances_to_coco(instances: Instances) -> list[CocoDict]:
     if instances.has("pred_masks"):
         for detection, mask in zip(detections, np.asarray(instances.pred_masks, dtype=bool), strict=True):
             detection["segmentation"] = encode_mask(mask)
+    elif instances.has("pred_box_masks"):
+        for detection, box_mask in zip(detections, instances.pred_box_masks.masks, strict=True):
+            detection["segmentation"] = encode_box_mask(box_mask, instances.image_size)
     return detections
 
 

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import pycocotools.mask as mask_util
 
+from mtl_d2.structures.box_masks import BoxMask, crop_mask
+
 RLE = dict[str, Any]
 
 
@@ -17,19 +19,21 @@ def encode_mask(mask: np.ndarray) -> RLE:
     Args:
         mask: (H, W), bool.
     """
-    height, width = mask.shape
-    rows = np.flatnonzero(mask.any(axis=1))
-    if len(rows) == 0:
+    return encode_box_mask(crop_mask(mask), mask.shape)
+
+
+def encode_box_mask(mask: BoxMask, size: tuple[int, int]) -> RLE:
+    """The compressed RLE, in an image of H x W pixels, of a mask that is kept within its box."""
+    height, width = size
+    top, left, pixels = mask
+    if not pixels.size:
         return _compress([height * width], height, width)
-    top, bottom = rows[0], rows[-1] + 1
-    columns = np.flatnonzero(mask[top:bottom].any(axis=0))
-    left, right = columns[0], columns[-1] + 1
     # A zero before and after every column, so that each run starts and ends in its own column.
-    crop = np.zeros((right - left, bottom - top + 2), dtype=np.int8)
-    crop[:, 1:-1] = mask[top:bottom, left:right].T
+    crop = np.zeros((pixels.shape[1], pixels.shape[0] + 2), dtype=np.int8)
+    crop[:, 1:-1] = pixels.T
     column, row = np.nonzero(np.diff(crop, axis=1))
     changes = (column + left) * height + row + top
-    if bottom - top == height:
+    if pixels.shape[0] == height:
         # A run that reaches the bottom goes on in the next column: its end and that start are the same place.
         joined = np.flatnonzero(changes[1:] == changes[:-1])
         changes = np.delete(changes, np.concatenate([joined, joined + 1]))

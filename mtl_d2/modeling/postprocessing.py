@@ -1,6 +1,6 @@
 """From raw outputs to answers and the panoptic map: Detectron2's rules and results, at a fraction of the time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -67,6 +67,12 @@ def paste_masks(masks: Tensor, boxes: Tensor, height: int, width: int, threshold
     return pasted
 
 
+Window = tuple[slice, slice]  # rows and columns
+Part = tuple[Window, np.ndarray, int]  # where a mask lies, its pixels there (bool), its area
+
+_BLOCK_PIXELS = 2**20
+
+
 def combine_panoptic(
     instances: Instances,
     sem_seg_labels: Tensor,
@@ -83,8 +89,9 @@ def combine_panoptic(
 
     Args:
         instances: `pred_masks` (R, H, W) bool, `scores`, `pred_classes` and, where known, `pred_boxes` around
-            the masks, in pixels: they save time and change nothing.
-        sem_seg_labels: (H, W) long, semantic ids >= 0.
+            the masks, in pixels: they save time and change nothing. On a CPU `pred_box_masks` (BoxMasks) may
+            stand in for `pred_masks`.
+        sem_seg_labels: (H, W), integers, semantic ids >= 0.
         stuff_ids: the semantic ids that are stuff; None for Detectron2's rule: all but 0.
         overlap_threshold: an instance of which more than this fraction is taken already is dropped.
         stuff_area_threshold: stuff of fewer free pixels is dropped.
@@ -102,13 +109,8 @@ def combine_panoptic(
     scores, classes, positions = columns.tolist()
     num_above = next((i for i, score in enumerate(scores) if score < score_threshold), len(scores))
     order = order[:num_above].to(device)
-    masks = instances.pred_masks.to(device=device, dtype=torch.bool)
-    if device.type == "cpu":
-        boxes = instances.pred_boxes.tensor if instances.has("pred_boxes") else None
-        segment_ids, painted = _paint_in_boxes(masks, order, overlap_threshold, boxes)
-    else:
-        segment_ids, painted = _paint_without_sync(masks, order, overlap_threshold)
-    kept, free_areas = _read_back(painted, _count_labels(sem_seg_labels, segment_ids == 0))
+    segment_ids, painted = _paint_instances(instances, order, overlap_threshold)
+    kept, free_areas = _read_back(painted, _count_labels(sem_seg_labels, segment_ids))
 
     segments_info: list[dict] = []
     for rank in (rank for rank, is_kept in enumerate(kept) if is_kept):
@@ -127,7 +129,19 @@ def combine_panoptic(
         if label in stuff and area >= stuff_area_threshold:
             label_to_id[label] = len(segments_info) + 1
             segments_info.append({"id": len(segments_info) + 1, "isthing": False, "category_id": label, "area": area})
-    return torch.where(segment_ids == 0, _look_up(label_to_id, sem_seg_labels), segment_ids), segments_info
+    return _fill_free(segment_ids, label_to_id, sem_seg_labels), segments_info
+
+
+def _paint_instances(instances: Instances, order: Tensor, overlap_threshold: float) -> tuple[Tensor, Tensor]:
+    if instances.has("pred_box_masks"):
+        masks = instances.pred_box_masks[order.cpu()].masks
+        parts = ((mask.window, mask.pixels, mask.area) for mask in masks)
+        return _paint_parts(parts, len(masks), instances.image_size, overlap_threshold)
+    masks = instances.pred_masks.to(device=order.device, dtype=torch.bool)
+    if order.device.type != "cpu":
+        return _paint_without_sync(masks, order, overlap_threshold)
+    boxes = instances.pred_boxes.tensor if instances.has("pred_boxes") else None
+    return _paint_in_boxes(masks, order, overlap_threshold, boxes)
 
 
 def _paint_in_boxes(
@@ -138,24 +152,32 @@ def _paint_in_boxes(
     Returns:
         (H, W) int32 map of 1, 2, ... in the order painted, 0 where free; and which of `order` are in it.
     """
-    height, width = masks.shape[1:]
-    segment_ids = np.zeros((height, width), np.int32)
-    kept = np.zeros(len(order), bool)
-    windows = _windows(boxes, len(masks), height, width)
-    mask_bytes = masks.numpy().view(np.uint8)
+    size = (masks.shape[1], masks.shape[2])
+    parts = _cut_out(masks.numpy().view(np.uint8), order.tolist(), _windows(boxes, len(masks), *size))
+    return _paint_parts(parts, len(order), size, overlap_threshold)
+
+
+def _cut_out(masks: np.ndarray, order: list[int], windows: list[Window]) -> Iterator[Part]:
+    for index in order:
+        frame, window = masks[index], windows[index]
+        area = cv2.countNonZero(frame) if frame.size else 0
+        # Nothing says that a mask stays within its box.
+        if np.count_nonzero(frame[window]) != area:
+            window = (slice(None), slice(None))
+        yield window, frame[window].view(bool), area
+
+
+def _paint_parts(
+    parts: Iterable[Part], count: int, size: tuple[int, int], overlap_threshold: float
+) -> tuple[Tensor, Tensor]:
+    segment_ids = np.zeros(size, np.int32)
+    kept = np.zeros(count, bool)
     num_painted = 0
-    for rank, index in enumerate(order.tolist()):
-        area = cv2.countNonZero(mask_bytes[index]) if mask_bytes[index].size else 0
+    for rank, (window, mask, area) in enumerate(parts):
         if area == 0:
             continue
-        window = windows[index]
-        mask = mask_bytes[index][window]
-        # Nothing says that a mask stays within its box.
-        if np.count_nonzero(mask) != area:
-            window = (slice(None), slice(None))
-            mask = mask_bytes[index]
         painted = segment_ids[window]
-        visible = mask.view(bool) & (painted == 0)
+        visible = mask & (painted == 0)
         overlap = area - np.count_nonzero(visible)
         if overlap / area > overlap_threshold:
             continue
@@ -165,7 +187,7 @@ def _paint_in_boxes(
     return torch.from_numpy(segment_ids), torch.from_numpy(kept)
 
 
-def _windows(boxes: Tensor | None, count: int, height: int, width: int) -> list[tuple[slice, slice]]:
+def _windows(boxes: Tensor | None, count: int, height: int, width: int) -> list[Window]:
     """Rows and columns of each box, with the pixel that a resampled mask may reach beyond it."""
     if boxes is None:
         return [(slice(None), slice(None))] * count
@@ -192,21 +214,33 @@ def _paint_without_sync(masks: Tensor, order: Tensor, overlap_threshold: float) 
     return segment_ids, kept
 
 
-def _count_labels(labels: Tensor, free: Tensor) -> Tensor:
-    """(L, 2) number of pixels of each label that are taken, and that are free, from one pass over the map."""
-    if labels.device.type == "cpu":
-        # numpy counts and gathers several times faster than torch does on a CPU.
-        counts = torch.from_numpy(np.bincount((labels.numpy() * 2 + free.numpy()).ravel()))
-    else:
-        counts = (labels * 2 + free).flatten().bincount()
-    return torch.nn.functional.pad(counts, (0, len(counts) % 2)).view(-1, 2)
+def _count_labels(labels: Tensor, segment_ids: Tensor) -> Tensor:
+    """(L, 2) number of pixels of each label that are taken by a segment, and that are free."""
+    if labels.device.type != "cpu":
+        found = (labels * 2 + (segment_ids == 0)).flatten().bincount()
+        return torch.nn.functional.pad(found, (0, len(found) % 2)).view(-1, 2)
+    # numpy counts and gathers several times faster than torch does on a CPU.
+    counts = np.zeros((int(labels.max()) + 1 if labels.numel() else 0, 2), np.int64)
+    for some, ids in _row_blocks(labels, segment_ids):
+        counts += np.bincount((some * np.int64(2) + (ids == 0)).ravel(), minlength=counts.size).reshape(-1, 2)
+    return torch.from_numpy(counts)
 
 
-def _look_up(table: Tensor, labels: Tensor) -> Tensor:
-    """table[labels], on the device of the labels."""
-    if labels.device.type == "cpu":
-        return torch.from_numpy(table.numpy()[labels.numpy()])
-    return table.to(labels.device)[labels]
+def _fill_free(segment_ids: Tensor, table: Tensor, labels: Tensor) -> Tensor:
+    """table[labels] where no segment is; on a CPU in place."""
+    if labels.device.type != "cpu":
+        return torch.where(segment_ids == 0, table.to(labels.device)[labels], segment_ids)
+    for some, ids in _row_blocks(labels, segment_ids):
+        np.copyto(ids, table.numpy()[some], where=ids == 0)
+    return segment_ids
+
+
+def _row_blocks(*maps: Tensor) -> Iterator[list[np.ndarray]]:
+    """The same rows of maps (H, W), a million pixels at a time: their int64 copies stay small."""
+    height, width = maps[0].shape
+    step = max(1, _BLOCK_PIXELS // max(width, 1))
+    for top in range(0, height, step):
+        yield [values[top : top + step].numpy() for values in maps]
 
 
 def _read_back(kept: Tensor, counts: Tensor) -> tuple[list[bool], dict[int, int]]:

@@ -1,11 +1,13 @@
 """One cell per task: each function draws one answer at the size of the cell. Images are RGB, uint8."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import cv2
 import numpy as np
+from detectron2.structures import Instances
+from torch import Tensor
 
 from mtl_d2.visualization.canvas import (
     GREY,
@@ -31,6 +33,18 @@ def resize_image(image: np.ndarray, scale: float) -> np.ndarray:
     return cv2.resize(image, scaled_size(image, scale), interpolation=interpolation)
 
 
+def mask_frames(instances: Instances) -> Iterable[np.ndarray] | None:
+    """N masks (H, W) bool, of ``pred_masks`` or ``pred_box_masks``; None where there are neither."""
+    if instances.has("pred_box_masks"):
+        return instances.pred_box_masks
+    return np.asarray(instances.pred_masks, dtype=bool) if instances.has("pred_masks") else None
+
+
+def class_map(sem_seg: Tensor) -> Tensor:
+    """Labels (H, W), as they are or of logits (K, H, W)."""
+    return sem_seg if sem_seg.dim() == 2 else sem_seg.argmax(dim=0)
+
+
 def draw_instances(
     image: np.ndarray,
     scale: float,
@@ -38,14 +52,14 @@ def draw_instances(
     boxes: np.ndarray,
     classes: Sequence[int],
     class_names: Sequence[str],
-    masks: np.ndarray | None = None,
+    masks: Iterable[np.ndarray] | None = None,
     scores: Sequence[float] | None = None,
 ) -> np.ndarray:
     """Boxes, and masks and scores where there are any; colours tell instances apart.
 
     Args:
         boxes: (N, 4), x0 y0 x1 y1 in pixels of the image.
-        masks: (N, H, W), bool.
+        masks: N of (H, W), bool.
     """
     canvas = resize_image(image, scale)
     size = canvas.shape[1], canvas.shape[0]

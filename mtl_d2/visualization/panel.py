@@ -10,11 +10,13 @@ from detectron2.data.catalog import Metadata
 from mtl_d2.visualization.canvas import WHITE, Color, drawing_scale, paste, scaled_size, text_tile
 from mtl_d2.visualization.cells import (
     class_color,
+    class_map,
     draw_edge,
     draw_instances,
     draw_legend,
     draw_panoptic,
     draw_sem_seg,
+    mask_frames,
     resize_image,
 )
 from mtl_d2.visualization.labels import Labels
@@ -41,7 +43,8 @@ def draw_panel(
 
     Args:
         image: (H, W, 3), uint8, RGB.
-        prediction: the model's output for this image, in its size.
+        prediction: the model's output for this image, in its size; or the compact form of
+            :class:`mtl_d2.Predictor` for large images, best after ``reduce_for_drawing``.
         metadata: the dataset's: class names, and colours where it has them.
         labels: of ``read_labels``, drawn in a second row; None for none.
         score_threshold: instances below it are not drawn.
@@ -78,12 +81,12 @@ def _predicted_cells(
             boxes=instances.pred_boxes.tensor.numpy(),
             classes=instances.pred_classes.tolist(),
             class_names=metadata.thing_classes,
-            masks=np.asarray(instances.pred_masks, dtype=bool) if instances.has("pred_masks") else None,
+            masks=mask_frames(instances),
             scores=instances.scores.tolist(),
         )
         cells["instances"] = (f"Instances ({len(instances)} with score ≥ {threshold:g})", cell)
     if "sem_seg" in prediction:
-        classes = prediction["sem_seg"].argmax(dim=0).cpu().numpy()
+        classes = class_map(prediction["sem_seg"]).cpu().numpy()
         cells["sem_seg"] = ("Semantic", _draw_sem_seg(image, scale, classes, metadata))
     if "edge" in prediction:
         cells["edge"] = ("Edges", draw_edge(prediction["edge"].float().cpu().numpy(), scale))
@@ -148,7 +151,7 @@ def legend_cell(
     none."""
     present: set[int] = set()
     if "sem_seg" in prediction:
-        present |= set(prediction["sem_seg"].argmax(dim=0).unique().tolist())
+        present |= set(class_map(prediction["sem_seg"]).unique().tolist())
     elif "panoptic_seg" in prediction:
         present |= {s["category_id"] for s in prediction["panoptic_seg"][1] if not s["isthing"]}
     if "sem_seg" in labels:

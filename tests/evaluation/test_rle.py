@@ -2,7 +2,8 @@ import numpy as np
 import pycocotools.mask as mask_util
 import pytest
 
-from mtl_d2.evaluation.rle import encode_mask, paint_mask, to_rle
+from mtl_d2.evaluation.rle import encode_box_mask, encode_mask, paint_mask, to_rle
+from mtl_d2.structures import BoxMask
 
 
 def _cases():
@@ -23,6 +24,7 @@ def _cases():
 def test_encode_mask_equals_pycocotools(mask):
     expected = mask_util.encode(np.asfortranarray(mask.astype(np.uint8)))
     assert encode_mask(mask) == expected
+    assert encode_box_mask(BoxMask(0, 0, mask), mask.shape) == expected
 
 
 def test_to_rle_reads_polygons_uncompressed_and_compressed():

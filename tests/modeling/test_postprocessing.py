@@ -9,6 +9,8 @@ from detectron2.structures import Boxes, Instances
 
 from mtl_d2.modeling import combine_panoptic, postprocessing
 from mtl_d2.modeling.postprocessing import paste_masks, resize_dense, resize_instances
+from mtl_d2.structures import BoxMasks
+from mtl_d2.structures.box_masks import crop_mask
 
 
 def random_scene(
@@ -167,3 +169,21 @@ def test_dense_outputs_are_resized_as_by_detectron2(size):
 def test_an_output_of_the_right_size_is_not_copied():
     padded = torch.zeros(3, 32, 64)
     assert resize_dense(padded, (30, 41), 30, 41).data_ptr() == padded.data_ptr()
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("block_pixels", [50, 2**20])
+def test_masks_within_their_boxes_and_byte_labels_give_the_same(seed, block_pixels, monkeypatch):
+    monkeypatch.setattr(postprocessing, "_BLOCK_PIXELS", block_pixels)
+    instances, labels = random_scene(seed)
+    expected, expected_segments = combine_panoptic(instances, labels, stuff_area_threshold=8)
+    instances.pred_box_masks = BoxMasks([crop_mask(mask.numpy()) for mask in instances.pred_masks], (40, 56))
+    instances.remove("pred_masks")
+    # Ids above 127 would overflow a byte that is doubled.
+    found, segments = combine_panoptic(
+        instances, (labels + 200).byte(), stuff_area_threshold=8, stuff_ids=range(201, 208)
+    )
+    assert torch.equal(found, expected)
+    for segment in segments:
+        segment["category_id"] -= 0 if segment["isthing"] else 200
+    assert segments == expected_segments

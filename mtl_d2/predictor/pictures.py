@@ -1,0 +1,90 @@
+"""Answers as pictures: a panel for an image, a video with overlays for a video."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from detectron2.data.catalog import Metadata
+from PIL import Image
+
+from ..visualization import draw_overlay, draw_panel, reduce_for_drawing
+
+_DRAWN_WHOLE = 2048  # pixels of the longer side: above, a reduced copy is drawn
+
+
+def find_metadata(cfg: CfgNode) -> Metadata:
+    """Class names and colours of the config's first dataset; numbered names where it has none."""
+    names = [*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN]
+    known = MetadataCatalog.get(names[0]) if names and names[0] in MetadataCatalog.list() else Metadata()
+    things = known.get("thing_classes", None) or [f"class {i}" for i in range(cfg.MODEL.ROI_HEADS.NUM_CLASSES)]
+    stuff = known.get("stuff_classes", None) or [f"class {i}" for i in range(cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES)]
+    fields = {**known.as_dict(), "thing_classes": list(things), "stuff_classes": list(stuff)}
+    return Metadata().set(**{key: value for key, value in fields.items() if key != "name"})
+
+
+class PanelWriter:
+    """Writes a panel of an image and its answers, ``<folder>/<name>.png``."""
+
+    def __init__(self, folder: Path, metadata: Metadata, score_threshold: float) -> None:
+        self.folder, self.metadata, self.score_threshold = folder, metadata, score_threshold
+
+    def write(self, name: str, title: str, image: np.ndarray, answer: dict[str, Any]) -> None:
+        """
+        Args:
+            name: of the file.
+            title: what the panel is headed with.
+            image: (H, W, 3) uint8, BGR.
+            answer: of :class:`mtl_d2.Predictor`.
+        """
+        if max(image.shape[:2]) > _DRAWN_WHOLE:
+            image, answer = reduce_for_drawing(image, answer)
+        rgb = np.ascontiguousarray(image[:, :, ::-1])
+        panel = draw_panel(rgb, answer, self.metadata, score_threshold=self.score_threshold, name=title)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(panel).save(self.folder / f"{name}.png")
+
+
+class VideoWriter:
+    """Writes an mp4 of frames with their answers drawn on them; the file is complete when it is closed.
+
+    Args:
+        path: of the mp4.
+        fps: frames per second.
+    """
+
+    def __init__(self, path: Path, fps: float, metadata: Metadata, score_threshold: float) -> None:
+        self.path, self.fps, self.metadata, self.score_threshold = path, fps, metadata, score_threshold
+        self._writer: cv2.VideoWriter | None = None
+
+    def write(self, frame: np.ndarray, answer: dict[str, Any]) -> None:
+        """
+        Args:
+            frame: (H, W, 3) uint8, BGR, of one size for all.
+            answer: of :class:`mtl_d2.Predictor`.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        if self._writer is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            height, width = frame.shape[:2]
+            self._writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter.fourcc(*"mp4v"), self.fps, (width, height))
+            if not self._writer.isOpened():
+                raise OSError(f"{self.path}: OpenCV cannot write an mp4 here; see --save panels.")
+        rgb = np.ascontiguousarray(frame[:, :, ::-1])
+        overlay = draw_overlay(rgb, answer, self.metadata, score_threshold=self.score_threshold)
+        self._writer.write(np.ascontiguousarray(overlay[:, :, ::-1]))
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.release()
+
+
+def frame_name(name: str, index: int, num_frames: int) -> str:
+    """``name`` with the frame's number, padded so that names sort as frames do."""
+    digits = max(6, math.ceil(math.log10(num_frames + 1)))
+    return f"{name}_{index:0{digits}d}"
