@@ -38,16 +38,18 @@ test-slow: venv ## the slow tests: minutes on a CPU, and a package index
 # The demo's data and results stay in this folder, whatever DETECTRON2_DATASETS says outside.
 demo: export DETECTRON2_DATASETS = $(CURDIR)/datasets
 demo: venv ## train instances, semantics and edges on synthetic shapes, draw them, and print the figures
-	@echo "demo 1/5: writing the shapes dataset into $(DETECTRON2_DATASETS)/shapes"
+	@echo "demo 1/6: writing the shapes dataset into $(DETECTRON2_DATASETS)/shapes"
 	@$(VENV_PYTHON) tools/make_shapes.py
-	@echo "demo 2/5: training $(DEMO_CONFIG) into $(DEMO)"
+	@echo "demo 2/6: training $(DEMO_CONFIG) into $(DEMO)"
 	@$(VENV_PYTHON) tools/train_net.py --num-gpus $(DEMO_PROCESSES) --config-file $(DEMO_CONFIG) OUTPUT_DIR $(DEMO)
-	@echo "demo 3/5: drawing labels and predictions into $(DEMO)/panels"
+	@echo "demo 3/6: drawing labels and predictions into $(DEMO)/panels"
 	@$(VENV_PYTHON) tools/draw_panels.py --config-file $(DEMO_CONFIG) --weights $(DEMO)/model_final.pth \
 		--output $(DEMO)/panels --num-images 12
-	@echo "demo 4/5: scoring the Sobel filter, the floor for the edges"
+	@echo "demo 4/6: scoring the Sobel filter, the floor for the edges"
 	@$(VENV_PYTHON) tools/sobel_floor.py shapes_val --output $(DEMO)/sobel
-	@echo "demo 5/5: the figures of $(DEMO)/report.json"
+	@echo "demo 5/6: drawing the curves of the run into $(DEMO)/plots"
+	@$(VENV_PYTHON) tools/plot_run.py $(DEMO) --output $(DEMO)/plots
+	@echo "demo 6/6: the figures of $(DEMO)/report.json"
 	@$(VENV_PYTHON) tools/write_results.py --print $(DEMO)
 
 lint: venv ## ruff
