@@ -14,7 +14,7 @@ Examples:
   on a GPU, in float32:          python tools/benchmark.py joint --device cuda --no-bf16 --batch-sizes 2
   against Detectron2's network:  python tools/benchmark.py parity
   to try a command:              python tools/benchmark.py joint --quick
-  with another config key:       python tools/benchmark.py joint MODEL.MTL.CHANNELS_LAST True
+  with another config key:       python tools/benchmark.py joint MODEL.RESNETS.DEPTH 101
 """
 
 import argparse
