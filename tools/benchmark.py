@@ -26,6 +26,7 @@ import torch
 import mtl_d2  # noqa: F401  registers the networks
 from mtl_d2.benchmark import BENCHMARKS
 from mtl_d2.benchmark.report import render, write_findings
+from mtl_d2.engine.record import PACKAGE_DIR, git_state
 
 
 def parser() -> argparse.ArgumentParser:
@@ -43,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     torch.set_num_threads(1)
+    checkout = git_state(PACKAGE_DIR)  # now: it may move on while this runs
     try:
         findings = BENCHMARKS[args.benchmark].run(args)
     except (ValueError, FileNotFoundError) as error:
@@ -51,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     print(render(findings))
     if args.json is not None:
         command = ["tools/benchmark.py", *(sys.argv[1:] if argv is None else argv)]
-        write_findings(args.json, args.benchmark, findings, command)
+        write_findings(args.json, args.benchmark, findings, command, checkout)
     return 0 if findings.equal else 1
 
 

@@ -12,7 +12,7 @@ import detectron2
 import torch
 from tabulate import tabulate
 
-from mtl_d2.engine.record import PACKAGE_DIR, device_name, git_state, portable_command, write_json
+from mtl_d2.engine.record import device_name, portable_command, write_json
 
 from .equality import Check
 from .timing import Ratio, ratio_of_medians
@@ -147,14 +147,17 @@ def _render_ratios(comparisons: Sequence[Comparison]) -> str:
     return tabulate(rows, headers=headers, disable_numparse=True)
 
 
-def write_findings(path: Path, benchmark: str, findings: Findings, argv: Sequence[str]) -> None:
+def write_findings(
+    path: Path, benchmark: str, findings: Findings, argv: Sequence[str], checkout: tuple[str | None, bool]
+) -> None:
     """Write the findings as JSON with what they were made by and on; infinite values as null.
 
     Args:
         benchmark: the subcommand.
         argv: the program and its arguments.
+        checkout: commit, and whether there were changes, when the program started.
     """
-    commit, dirty = git_state(PACKAGE_DIR)
+    commit, dirty = checkout
     is_cpu = torch.device(findings.device).type == "cpu"
     cpu = f"cpu, {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
     about = {

@@ -45,8 +45,10 @@ class Predictor:
         + B T^2 (4 K + R + 12)        the answers about B = batch_size tiles
         + the areas of the instances' boxes, a byte a pixel
 
-    An overlap of four times the radius that the network sees from a pixel makes dense answers equal to those
-    about the whole image; instances that fit into the overlap are not cut. With an overlap of 0 nothing is joined.
+    and, before, some 11 H W while a file is unpacked. Limits of the config, such as TEST.DETECTIONS_PER_IMAGE and the
+    numbers of proposals, hold for each tile. An overlap of four times the radius that the network sees from a pixel
+    makes dense answers equal to those about the whole image. An instance no larger than the overlap is whole in some
+    tile; larger ones are joined where they agree in the overlap, with an overlap of 0 nowhere.
 
     Args:
         cfg: a config, or the path of its yaml file.

@@ -41,10 +41,11 @@ def test_what_differs_is_named_and_no_time_is_given():
 
 def test_record_says_what_was_run_on_what(tmp_path):
     findings = _findings(difference=float("inf"))
-    write_findings(tmp_path / "deep/record.json", "joint", findings, ["tools/benchmark.py", "joint", "--quick"])
+    command = ["tools/benchmark.py", "joint", "--quick"]
+    write_findings(tmp_path / "deep/record.json", "joint", findings, command, ("abc", True))
     record = json.loads((tmp_path / "deep/record.json").read_text())
     assert record["equal"] is False and record["checks"][0]["difference"] is None
     assert record["comparisons"][0]["ratio"]["value"] == 0.75
     assert record["command"] == "python tools/benchmark.py joint --quick"
-    assert record["device"].startswith("cpu, ")
-    assert {"commit", "dirty", "threads", "torch", "detectron2", "finished", "rounds", "seed"} <= record.keys()
+    assert record["device"].startswith("cpu, ") and (record["commit"], record["dirty"]) == ("abc", True)
+    assert {"threads", "torch", "detectron2", "finished", "rounds", "seed"} <= record.keys()
