@@ -26,7 +26,7 @@ import mtl_d2  # noqa: F401  registers the datasets
 from mtl_d2.data import BrokenSampleError, MultiTaskDatasetMapper
 from mtl_d2.data.build import get_records
 from mtl_d2.data.seeded import seeded
-from mtl_d2.engine import setup_cfg
+from mtl_d2.engine import build_train_mapper, setup_cfg
 from mtl_d2.tasks.base import get_task
 from mtl_d2.visualization.samples import draw_samples
 
@@ -57,7 +57,7 @@ def build_mappers(cfg: CfgNode, augment: bool | None, samples: int) -> list[tupl
         stored = MultiTaskDatasetMapper(**{**options, "augmentations": [], "recompute_boxes": False})
         rows.append(("As stored", stored, 0))
     if augment is not False:
-        training = MultiTaskDatasetMapper(cfg, is_train=True)
+        training = build_train_mapper(cfg)
         rows += [(f"Training, epoch {epoch}", training, epoch) for epoch in range(samples)]
     return rows
 

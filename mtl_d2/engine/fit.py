@@ -7,9 +7,11 @@ from typing import Any
 
 from detectron2.engine import hooks
 from detectron2.utils import comm
+from torch import nn
 
 from .checkpoint import MultiTaskCheckpointer
 from .hooks import BestCheckpointer, build_progress_hooks
+from .launch import unwrap
 from .trainer import MultiTaskTrainer
 
 logger = logging.getLogger(__name__)
@@ -43,7 +45,10 @@ def fit(
     if main_process:
         os.makedirs(output_dir, exist_ok=True)
     checkpointer = MultiTaskCheckpointer(trainer.model, output_dir, trainer=trainer)
-    best = [BestCheckpointer(eval_period, checkpointer, best_metric)] if best_metric and evaluate else []
+    best = []
+    if best_metric and evaluate:
+        higher = is_higher_better(trainer.model, best_metric)
+        best = [BestCheckpointer(eval_period, checkpointer, best_metric, higher_is_better=higher)]
     saving = hooks.PeriodicCheckpointer(checkpointer, checkpoint_period or max_iter)
     # The checkpoint is saved before the evaluation, so that one that fails costs no training.
     trainer.register_hooks(
@@ -65,3 +70,9 @@ def fit(
             evaluate()
         return
     trainer.train(start_iter, max_iter)
+
+
+def is_higher_better(model: nn.Module, metric: str) -> bool:
+    """What the task says whose metric it is; True for any other figure."""
+    branches = getattr(unwrap(model), "branches", {})
+    return all(branch.higher_is_better for branch in branches.values() if branch.metric == metric)

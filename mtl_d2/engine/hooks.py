@@ -24,13 +24,17 @@ class BestCheckpointer(HookBase):
 
     Args:
         period: of the evaluation, in iterations; 0 for at the end only.
-        metric: such as "segm/AP"; higher is better.
+        metric: such as "segm/AP".
+        higher_is_better: False where the best value is the lowest.
     """
 
-    def __init__(self, period: int, checkpointer: MultiTaskCheckpointer, metric: str) -> None:
+    def __init__(
+        self, period: int, checkpointer: MultiTaskCheckpointer, metric: str, *, higher_is_better: bool = True
+    ) -> None:
         self.period = period
         self.checkpointer = checkpointer
         self.metric = metric
+        self.higher_is_better = higher_is_better
         self.best: tuple[float, int] | None = None
 
     def before_train(self) -> None:
@@ -61,11 +65,16 @@ class BestCheckpointer(HookBase):
             )
             return
         value = scalars[self.metric][0]
-        if math.isfinite(value) and (self.best is None or value > self.best[0]):
+        if math.isfinite(value) and self._is_best(value):
             self.best = (value, self.trainer.iter)
             figure = {"metric": self.metric, "value": value, "iteration": self.trainer.iter}
             self.checkpointer.save_weights(_BEST, figure=figure)
             logger.info("Best %s so far: %.4f after iteration %d", self.metric, *self.best)
+
+    def _is_best(self, value: float) -> bool:
+        if self.best is None:
+            return True
+        return value > self.best[0] if self.higher_is_better else value < self.best[0]
 
 
 class ProgressBar(HookBase):

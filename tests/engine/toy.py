@@ -18,8 +18,8 @@ class ToyNetwork(nn.Module):
         self.unused = nn.Linear(2, 2)
         self.balancer = nn.ParameterDict({"log_variance": nn.Parameter(torch.zeros(2))})
         self.branches = {
-            "sem_seg": SimpleNamespace(loss_names=("loss_sem_seg",)),
-            "edge": SimpleNamespace(loss_names=("loss_edge",)),
+            "sem_seg": SimpleNamespace(loss_names=("loss_sem_seg",), metric="sem_seg/mIoU", higher_is_better=True),
+            "edge": SimpleNamespace(loss_names=("loss_edge",), metric="edge/ODS", higher_is_better=True),
         }
         self.nan_at = nan_at
         self.steps = 0
