@@ -15,7 +15,7 @@ More examples:
 
     ... satellite.tif --tile 1024 --tile-overlap 256          an image that is larger than memory
     ... images/ --save raw --tasks instance edge              files for other programs
-    ... clip.mp4 --confidence 0.7 --tta --device cuda         quicker on a GPU, better with augmentation
+    ... clip.mp4 --confidence 0.7 --tta --device cuda         with augmentation at test time, on a GPU
     ... photo.jpg --opts INPUT.MIN_SIZE_TEST 1200             changes of the config
 """
 
@@ -47,7 +47,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--tile-overlap", type=int, metavar="N", help="of tiles, in pixels (default: a quarter of them)"
     )
-    parser.add_argument("--tta", action="store_true", help="average over 3 sizes and mirror images: 6 times slower")
+    parser.add_argument("--tta", action="store_true", help="average over 3 sizes and mirror images: ten times slower")
     parser.add_argument("--device", help="such as cpu or cuda (default: the config's MODEL.DEVICE)")
     parser.add_argument("--opts", nargs="+", default=[], metavar="KEY VALUE", help="changes of the config")
     return parser.parse_args()

@@ -35,13 +35,13 @@ class TestTimeAugmentation:
         self.scales = tuple(scales)
         if "instance" in model.branches:
             detector = GeneralizedRCNN(  # Detectron2's class around the modules of ours
-                backbone=model.backbone,
-                proposal_generator=model.proposal_generator,
-                roi_heads=model.roi_heads,
-                pixel_mean=model.pixel_mean.flatten().tolist(),
-                pixel_std=model.pixel_std.flatten().tolist(),
+                backbone=self.model.backbone,
+                proposal_generator=self.model.proposal_generator,
+                roi_heads=self.model.roi_heads,
+                pixel_mean=self.model.pixel_mean.flatten().tolist(),
+                pixel_std=self.model.pixel_std.flatten().tolist(),
             )
-            detector.to(model.pixel_mean.device).eval()
+            detector.to(self.model.device).eval()
             self.detector = GeneralizedRCNNWithTTA(cfg, detector, tta_mapper=lambda x: x["views"], batch_size=1)
 
     def __call__(self, image: np.ndarray, size: Size, tasks: Collection[str]) -> dict[str, Any]:
