@@ -229,9 +229,11 @@ def test_tool_keeps_a_run_writes_the_page_and_checks_it(tmp_path, monkeypatch, c
         return runpy.run_path(str(TOOL))["main"]()
 
     (results / "benchmark").mkdir(parents=True)
-    (results / "benchmark" / "joint.json").write_text("{}")  # no run record
+    speed = {"comparisons": [], "commit": None, "dirty": False, "torch": "2", "detectron2": "0.6", "finished": "2026"}
+    (results / "benchmark" / "joint.json").write_text(json.dumps({**speed, "command": "python x.py"}))
     assert run("--add", tmp_path / "run", "--name", "shapes/joint") == 0
     assert list(load_records(results)) == ["shapes/joint"] and "| shapes/joint |" in page.read_text()
+    assert "## Speed" in page.read_text() and "`python x.py`" in page.read_text()
     assert run("--check") == 0
     assert readme.read_text().startswith("before\n<!-- results -->\n| record |")
     assert readme.read_text().endswith("|\n<!-- /results -->\nafter\n") and "| 0.800 |" in readme.read_text()

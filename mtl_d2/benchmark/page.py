@@ -1,0 +1,52 @@
+"""The section of RESULTS.md about speed, from the records that ``tools/benchmark.py --json`` writes."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+_HEAD = """
+## Speed
+
+Each is the time of the first over the summed times of the others, medians of interleaved rounds in one process with a
+95 % interval; what is compared was equal first. The FLOP floor is the ratio of floating point operations.
+
+"""
+
+
+def load_findings(folder: Path) -> dict[str, dict[str, Any]]:
+    """``{name: record}`` of every ``*.json`` in the folder; {} where there is none."""
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+
+
+def render_section(records: Mapping[str, Mapping[str, Any]]) -> str:
+    """The section as Markdown; empty without records."""
+    if not records:
+        return ""
+    rows = [_row(name, record, each) for name, record in records.items() for each in record["comparisons"]]
+    headers = ["record", "", "time of", "ratio [95 %]", "FLOP floor", "goal", "rounds", "device"]
+    lines = [_produced_by(name, record) for name, record in records.items()]
+    table = tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
+    return f"{_HEAD}{table}\n\nProduced by:\n\n" + "\n".join(lines) + "\n"
+
+
+def _row(name: str, record: Mapping[str, Any], comparison: Mapping[str, Any]) -> list[str]:
+    ratio, floor, goal = comparison["ratio"], comparison["flop_floor"], comparison["goal"]
+    return [
+        name,
+        comparison["name"],
+        f"{comparison['numerator']} / {' + '.join(comparison['denominator'])}",
+        f"{ratio['value']:.3f} [{ratio['low']:.3f}, {ratio['high']:.3f}]",
+        "" if floor is None else f"{floor:.3f}",
+        "" if goal is None else f"{goal:.2f} {'met' if ratio['value'] <= goal else 'missed'}",
+        str(record["rounds"]),
+        record["device"],
+    ]
+
+
+def _produced_by(name: str, record: Mapping[str, Any]) -> str:
+    commit = f"{(record['commit'] or 'none')[:9]}{'*' if record['dirty'] else ''}"
+    versions = f"torch {record['torch']}, detectron2 {record['detectron2']}, {record['finished'][:10]}"
+    return f"- {name} (commit {commit}, {versions}): `{record['command']}`"
