@@ -17,13 +17,16 @@ _DRAWN_WHOLE = 2048  # pixels of the longer side: above, a reduced copy is drawn
 
 
 def find_metadata(cfg: CfgNode) -> Metadata:
-    """Class names and colours of the config's first dataset; numbered names where it has none."""
+    """Class names and colours of the config's first dataset; numbered names where they do not fit the network."""
     names = [*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN]
     known = MetadataCatalog.get(names[0]) if names and names[0] in MetadataCatalog.list() else Metadata()
-    things = known.get("thing_classes", None) or [f"class {i}" for i in range(cfg.MODEL.ROI_HEADS.NUM_CLASSES)]
-    stuff = known.get("stuff_classes", None) or [f"class {i}" for i in range(cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES)]
-    fields = {**known.as_dict(), "thing_classes": list(things), "stuff_classes": list(stuff)}
-    return Metadata().set(**{key: value for key, value in fields.items() if key != "name"})
+    fields = {key: value for key, value in known.as_dict().items() if key != "name"}
+    counts = {"thing": cfg.MODEL.ROI_HEADS.NUM_CLASSES, "stuff": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES}
+    for kind, count in counts.items():
+        if len(fields.get(f"{kind}_classes") or ()) != count:  # such as a network that was trained on another dataset
+            fields[f"{kind}_classes"] = [f"class {i}" for i in range(count)]
+            fields.pop(f"{kind}_colors", None)
+    return Metadata().set(**fields)
 
 
 class PanelWriter:
