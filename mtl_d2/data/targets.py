@@ -116,7 +116,7 @@ def derive_edges(
     for crowd in crowds:
         _paint(ignore, crowd, True)
     areas = [np.count_nonzero(mask.pixels) for mask in masks]
-    for i in np.argsort(-np.asarray(areas, np.int64), kind="stable"):
+    for i in np.argsort(-np.asarray(areas, np.int64), kind="stable").tolist():
         _paint(ids, masks[i], 256 + int(i))
         _paint(ignore, masks[i], False)
     return edges_from_ids(ids, ignore)

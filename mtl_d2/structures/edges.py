@@ -92,7 +92,7 @@ def id_map(
     else:
         values, inverse = np.unique(sem_seg, return_inverse=True)
         ids, classes = inverse.reshape(size).astype(np.int32), len(values)
-    for index in np.argsort(-np.asarray(areas, dtype=np.float64), kind="stable"):
+    for index in np.argsort(-np.asarray(areas, dtype=np.float64), kind="stable").tolist():
         mask = np.asarray(masks[index]).astype(bool, copy=False)
         if mask.shape != tuple(size):
             raise ValueError(f"mask {index} must have the shape {tuple(size)}, found {mask.shape}.")
