@@ -64,6 +64,8 @@ def main() -> int:
     parser.add_argument("--iterations", type=int, default=300, help="of each run (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=1, help="runs beside each other (default: %(default)s)")
     args = parser.parse_args()
+    if args.jobs < 1:
+        parser.error(f"--jobs {args.jobs}: expected 1 or more")
     threads = max((os.cpu_count() or 1) // args.jobs, 1)
 
     def run_cell(cell: tuple[int, str, str]) -> str | None:
