@@ -69,13 +69,15 @@ def new_record(
     peak_memory_mib: float | None = None,
     skipped_images: dict[str, int] | None = None,
     argv: Sequence[str] | None = None,
+    checkout: tuple[str | None, bool] | None = None,
 ) -> RunRecord:
     """A record of the run that ends now; what the environment tells (commit, versions, command) is filled in.
 
     Args:
         argv: the program and its arguments; None for ``sys.argv``.
+        checkout: ``git_state`` when the run began; None for that of now.
     """
-    commit, dirty = git_state(PACKAGE_DIR)
+    commit, dirty = checkout or git_state(PACKAGE_DIR)
     return RunRecord(
         results=results,
         images=dict(images),

@@ -8,7 +8,7 @@ from typing import Any
 from detectron2.utils import comm
 
 from .evaluation import Evaluation
-from .record import new_record, write_record
+from .record import PACKAGE_DIR, git_state, new_record, write_record
 from .trainer import MultiTaskTrainer, peak_memory_mib
 
 
@@ -20,6 +20,7 @@ class RunReport:
         output_dir: where report.json goes.
         seed, device: of the run.
         config, overrides: where its settings came from: a file, and KEY VALUE words.
+        checkout: commit, and whether there were changes, when the run began: the code that is in memory.
     """
 
     output_dir: str
@@ -27,6 +28,7 @@ class RunReport:
     device: str
     config: str = ""
     overrides: Sequence[str] = field(default_factory=tuple)
+    checkout: tuple[str | None, bool] = field(default_factory=lambda: git_state(PACKAGE_DIR))
 
     def write(
         self,
@@ -52,6 +54,7 @@ class RunReport:
             device=self.device,
             peak_memory_mib=peak,
             skipped_images=skipped_images,
+            checkout=self.checkout,
         )
         write_record(os.path.join(self.output_dir, name), record)
 
