@@ -152,7 +152,8 @@ class MultiTaskFPN(nn.Module):
             batched_inputs: one dict per image, of the mapper:
 
                 * ``image``: (3, H, W), 0..255, channels in the order of ``cfg.INPUT.FORMAT``
-                * ``instances`` (training): Instances with ``gt_boxes``, ``gt_classes``, ``gt_masks``
+                * ``instances`` (training): Instances with ``gt_boxes``, ``gt_classes`` and, where they are labelled,
+                  ``gt_masks``; beside them ``crowd_boxes``: (C, 4), regions that are neither object nor background
                 * ``sem_seg`` (training): long (H, W), class ids, 255 for ignored pixels
                 * ``edge`` (training): long (H, W), 1 on an edge, 0 off it, 255 for ignored pixels
                 * ``height``, ``width`` (inference): the resolution of the answers; the image's by default
@@ -180,13 +181,18 @@ class MultiTaskFPN(nn.Module):
         batch = self.preprocess(batched_inputs)
         features = self.extract_features(batch)
         indices = {name: batch.labelled(branch.label_keys) for name, branch in self.branches.items()}
-        scales = self._scale_by_labelled_ranks({name: bool(found) for name, found in indices.items()})
+        has_label: dict[tuple[str, ...], bool] = {(name,): bool(found) for name, found in indices.items()}
+        for name, branch in self.branches.items():
+            has_label.update(((name, term), found) for term, found in branch.term_labels(batch).items())
+        scales = self._scale_by_labelled_ranks(has_label)
         losses = {}
         for name, branch in self.branches.items():
             losses[name] = self._branch_losses(branch, features, batch, indices[name])
-            if scales[name] not in (0.0, 1.0):
-                losses[name] = {key: loss * scales[name] for key, loss in losses[name].items()}
-        return features, losses, [name for name, scale in scales.items() if scale > 0]
+            for term, loss in losses[name].items():
+                scale = scales.get((name, term), scales[name,])
+                if scale not in (0.0, 1.0):
+                    losses[name][term] = loss * scale
+        return features, losses, [name for name in self.branches if scales[name,] > 0]
 
     def _branch_losses(
         self, branch: TaskBranch, features: dict[str, Tensor], batch: TaskBatch, indices: list[int]
@@ -199,8 +205,8 @@ class MultiTaskFPN(nn.Module):
             features = {key: feature[indices] for key, feature in features.items()}
         return branch.losses(features, batch.select(indices))
 
-    def _scale_by_labelled_ranks(self, has_label: dict[str, bool]) -> dict[str, float]:
-        """Ranks / ranks with a label, for each task; 0 where no rank has one.
+    def _scale_by_labelled_ranks(self, has_label: dict[tuple[str, ...], bool]) -> dict[tuple[str, ...], float]:
+        """Ranks / ranks with a label, for each (task,) and (task, loss name); 0 where no rank has one.
 
         DistributedDataParallel averages gradients over all ranks; this makes it the average over those with a label.
         """
@@ -212,8 +218,8 @@ class MultiTaskFPN(nn.Module):
         else:
             labelled_ranks = [float(x) for x in has_label.values()]
         scales = {name: ranks / n if n else 0.0 for name, n in zip(has_label, labelled_ranks, strict=True)}
-        for name, scale in scales.items():
-            self.batches_without_label[name] = 0 if scale else self.batches_without_label[name] + 1
+        for name in self.branches:
+            self.batches_without_label[name] = 0 if scales[name,] else self.batches_without_label[name] + 1
             if self.batches_without_label[name] >= self.label_patience:
                 raise RuntimeError(
                     f"task {name!r} has seen no label for {self.label_patience} batches in a row: drop it from "
@@ -290,7 +296,7 @@ class MultiTaskFPN(nn.Module):
         if getattr(self.backbone, "padding_constraints", None):  # Detectron2's main has it, release 0.6 not
             padding["padding_constraints"] = self.backbone.padding_constraints
         images = [(x["image"].to(self.device) - self.pixel_mean) / self.pixel_std for x in batched_inputs]
-        return TaskBatch(ImageList.from_tensors(images, **padding), batched_inputs, padding)
+        return TaskBatch(ImageList.from_tensors(images, **padding), batched_inputs)
 
     def extract_features(self, batch: TaskBatch) -> dict[str, Tensor]:
         """The backbone's features, ``{name: (N, C, H / stride, W / stride)}``."""

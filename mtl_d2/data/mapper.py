@@ -22,6 +22,7 @@ from .targets import (
     has_derived_edges,
     has_masks,
     instance_target,
+    transform_boxes,
     transform_edges,
 )
 from .transforms import build_augmentations
@@ -102,7 +103,8 @@ class MultiTaskDatasetMapper:
 
         Returns:
             The record's fields but its labels, with "image": (3, H, W) uint8 and, in training and where
-            labelled, "instances": Instances; "sem_seg": (H, W) int64; "edge": (H, W) int64 in {0, 1, 255}.
+            labelled, "instances": Instances (and "crowd_boxes": (C, 4) float32 XYXY, where there are crowds);
+            "sem_seg": (H, W) int64; "edge": (H, W) int64 in {0, 1, 255}.
 
         Raises:
             BrokenSampleError: a file is unreadable, of another size than the record says, or holds a class
@@ -128,6 +130,9 @@ class MultiTaskDatasetMapper:
             masks, crowds = self._transform_masks(record, transforms, source_size, size)
         if "instance" in self.tasks and "annotations" in record:
             item["instances"] = self._instances(record, masks, transforms, size)
+            crowd_boxes = transform_boxes(_crowds(record["annotations"]), transforms, size)
+            if len(crowd_boxes):
+                item["crowd_boxes"] = torch.from_numpy(crowd_boxes)
         if "sem_seg" in self.tasks and sem_seg is not None:
             item["sem_seg"] = torch.from_numpy(sem_seg.astype(np.int64))
         if "edge_file_name" in needed:
@@ -199,7 +204,7 @@ class MultiTaskDatasetMapper:
     ) -> tuple[list[BoxMask], list[BoxMask]]:
         """Return the masks of the objects, and those of the crowds if edges are derived (else none)."""
         objects = _without_crowds(record["annotations"])
-        crowds = [a for a in record["annotations"] if a.get("iscrowd", 0)] if "edge" in self.tasks else []
+        crowds = _crowds(record["annotations"]) if "edge" in self.tasks else []
         segmentations = [annotation["segmentation"] for annotation in [*objects, *crowds]]
         try:
             masks = transform_masks(segmentations, transforms, source_size, size)
@@ -228,6 +233,10 @@ class MultiTaskDatasetMapper:
 
 def _without_crowds(annotations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [annotation for annotation in annotations if not annotation.get("iscrowd", 0)]
+
+
+def _crowds(annotations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [annotation for annotation in annotations if annotation.get("iscrowd", 0)]
 
 
 def _read_label(name: str, record: dict[str, Any]) -> np.ndarray:

@@ -72,7 +72,10 @@ def instance_target(
         size: height and width of the transformed image in pixels.
         recompute_boxes: take the boxes from the masks (after a crop, the given boxes are no longer tight).
     """
-    boxes = tight_boxes(masks) if masks is not None and recompute_boxes else _boxes(annotations, transforms, size)
+    if masks is not None and recompute_boxes:
+        boxes = tight_boxes(masks)
+    else:
+        boxes = transform_boxes(annotations, transforms, size)
     instances = Instances(size)
     instances.gt_boxes = Boxes(torch.as_tensor(boxes))
     classes = [int(annotation["category_id"]) for annotation in annotations]
@@ -165,8 +168,10 @@ def _paint(canvas: np.ndarray, mask: BoxMask, value: int | bool) -> None:
     canvas[mask.top : mask.top + height, mask.left : mask.left + width][mask.pixels] = value
 
 
-def _boxes(annotations: Sequence[dict[str, Any]], transforms: T.TransformList, size: tuple[int, int]) -> np.ndarray:
-    """Return (N, 4) XYXY boxes in the transformed image, clipped to it."""
+def transform_boxes(
+    annotations: Sequence[dict[str, Any]], transforms: T.TransformList, size: tuple[int, int]
+) -> np.ndarray:
+    """Return (N, 4) float32 XYXY boxes in the transformed image, clipped to it."""
     if not annotations:
         return np.zeros((0, 4), np.float32)
     boxes = np.array([BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in annotations], np.float64)

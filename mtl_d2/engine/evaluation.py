@@ -73,7 +73,7 @@ def evaluate_datasets(cfg: CfgNode, model: nn.Module) -> Evaluation:
         logger.info("Results on %s:", name)
         print_csv_format(results)
         evaluation.results[name] = results
-        evaluation.images[name] = {task: evaluator.num_images for task, evaluator in evaluators.items()}
+        evaluation.images[name] = _images_scored(evaluators)
     if not evaluation.several and comm.is_main_process():
         evaluation.results, evaluation.images = evaluation.results[names[0]], evaluation.images[names[0]]
     evaluation.seconds = time.perf_counter() - start
@@ -92,6 +92,16 @@ def build_evaluators(cfg: CfgNode, model: nn.Module, dataset_name: str) -> dict[
     if getattr(model, "panoptic", None) is not None:
         evaluators["panoptic_seg"] = PanopticEvaluator(dataset_name, output_dir=output_dir)
     return evaluators
+
+
+def _images_scored(evaluators: dict[str, DatasetEvaluator]) -> dict[str, int]:
+    """Images by task; beside "instance" those that were scored for masks, where others have boxes alone."""
+    images = {task: evaluator.num_images for task, evaluator in evaluators.items()}
+    for task, evaluator in evaluators.items():
+        with_masks = getattr(evaluator, "num_mask_images", 0)
+        if with_masks not in (0, images[task]):
+            images[f"{task} masks"] = with_masks
+    return images
 
 
 def _share_buffers(model: nn.Module) -> None:

@@ -63,7 +63,7 @@ class SemSegEvaluator(DatasetEvaluator):
                     f"{record['file_name']}: the prediction has {scores.shape[0]} semantic channels, but the "
                     f"dataset has {num_classes} classes; set MODEL.SEM_SEG_HEAD.NUM_CLASSES to {num_classes}."
                 )
-            predicted = scores.argmax(dim=0).cpu().numpy()
+            predicted = scores.max(dim=0).indices.cpu().numpy()
             true = read_sem_seg(label_file, num_classes, self._ignore_label)
             if predicted.shape != true.shape:
                 raise ValueError(

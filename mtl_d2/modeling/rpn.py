@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from mtl_d2.losses import focal_prior_bias, iou_loss
 
+from .crowds import in_crowd
+
 
 @PROPOSAL_GENERATOR_REGISTRY.register()
 class MultiTaskRPN(RPN):
@@ -24,6 +26,8 @@ class MultiTaskRPN(RPN):
     loss ("Focal Loss for Dense Object Detection", Lin et al. 2017) every anchor that is not ignored counts,
     none is sampled, and both losses are divided by the number of positive anchors in the batch instead of by
     the size of the sample.
+
+    Anchors in a crowd (:func:`mtl_d2.modeling.crowds.set_crowds`) are ignored where Detectron2 calls them negative.
     """
 
     @configurable
@@ -62,6 +66,16 @@ class MultiTaskRPN(RPN):
             "focal_alpha": cfg.MODEL.MTL.RPN.FOCAL_ALPHA,
             "focal_gamma": cfg.MODEL.MTL.RPN.FOCAL_GAMMA,
         }
+
+    def label_and_sample_anchors(
+        self, anchors: list[Boxes], gt_instances: list[Instances]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """See RPN.label_and_sample_anchors; the places of the anchors in crowds are not sampled anew."""
+        labels, boxes = super().label_and_sample_anchors(anchors, gt_instances)
+        all_anchors = Boxes.cat(anchors)
+        for label, instances in zip(labels, gt_instances, strict=True):
+            label[(label == 0) & in_crowd(all_anchors, instances)] = -1
+        return labels, boxes
 
     def _subsample_labels(self, label: Tensor) -> Tensor:
         """The focal loss weighs the easy anchors down instead of dropping them."""

@@ -28,12 +28,10 @@ class TaskBatch:
     Attributes:
         images: normalised and padded, ``tensor`` (N, 3, H, W).
         inputs: the N dicts of the mapper.
-        padding: keyword arguments of ``ImageList.from_tensors`` that padded ``images``; dense labels use the same.
     """
 
     images: ImageList
     inputs: Sequence[dict[str, Any]]
-    padding: Mapping[str, Any]
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -47,16 +45,22 @@ class TaskBatch:
         if len(indices) == len(self):
             return self
         images = ImageList(self.images.tensor[list(indices)], [self.images.image_sizes[i] for i in indices])
-        return TaskBatch(images, [self.inputs[i] for i in indices], self.padding)
+        return TaskBatch(images, [self.inputs[i] for i in indices])
 
     def labels(self, key: str) -> list[Any]:
         """The label of each image, on the images' device."""
         return [x[key].to(self.images.tensor.device) for x in self.inputs]
 
     def dense_labels(self, key: str, ignore_value: int) -> Tensor:
-        """A per-pixel label as one (N, H, W) tensor, padded as the images are, with ``ignore_value``."""
+        """A per-pixel label as one (N, H, W) tensor, padded to the size of the images' with ``ignore_value``.
+
+        Not to the largest label: the image that the batch was padded for may not be labelled for this task.
+        """
         labels = self.labels(key)
-        return ImageList.from_tensors(labels, pad_value=ignore_value, **self.padding).tensor
+        padded = labels[0].new_full((len(labels), *self.images.tensor.shape[-2:]), ignore_value)
+        for target, label in zip(padded, labels, strict=True):
+            target[: label.shape[0], : label.shape[1]] = label
+        return padded
 
 
 class TaskBranch(ABC):
@@ -109,6 +113,10 @@ class TaskBranch(ABC):
     @abstractmethod
     def loss_names(self) -> tuple[str, ...]:
         """The keys of :meth:`losses`, the same in every step and on every rank."""
+
+    def term_labels(self, batch: TaskBatch) -> dict[str, bool]:
+        """Whether the batch has the labels of those losses that need more than ``label_keys``, by loss name."""
+        return {}
 
     @abstractmethod
     def losses(self, features: Features, batch: TaskBatch) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from detectron2.structures import Instances
 from torch import Tensor, nn
 
 from ..evaluation import InstanceEvaluator
+from ..modeling.crowds import set_crowds
 from ..modeling.postprocessing import resize_instances
 from .base import Features, TaskBatch, TaskBranch, register_task
 
@@ -51,8 +52,15 @@ class InstanceBranch(TaskBranch):
         masks = ("loss_mask",) if self.mask_on else ()
         return ("loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg", *masks)
 
+    def term_labels(self, batch: TaskBatch) -> dict[str, bool]:
+        """Boxes without masks are a label too, for all losses but the masks'."""
+        has_masks = any("instances" in x and x["instances"].has("gt_masks") for x in batch.inputs)
+        return {"loss_mask": has_masks} if self.mask_on else {}
+
     def losses(self, features: Features, batch: TaskBatch) -> dict[str, Tensor]:
         gt_instances = batch.labels("instances")
+        for instances, x in zip(gt_instances, batch.inputs, strict=True):
+            set_crowds(instances, x.get("crowd_boxes"))
         proposals, losses = self.proposal_generator(batch.images, features, gt_instances)
         _, detector_losses = self.roi_heads(batch.images, features, proposals, gt_instances)
         return {**losses, **detector_losses}

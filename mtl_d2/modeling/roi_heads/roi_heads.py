@@ -6,6 +6,7 @@ from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY, StandardROIHeads
 from detectron2.structures import ImageList, Instances
 from torch import Tensor
 
+from ..crowds import in_crowd
 from .fast_rcnn import MultiTaskFastRCNNOutputLayers
 
 
@@ -15,7 +16,7 @@ class MultiTaskROIHeads(StandardROIHeads):
 
     Images whose ground truth has boxes but no `gt_masks` train the box head alone: the mask loss equals that
     of the other images. Every loss key is there, and attached to the graph, without a proposal, a box or a
-    mask too.
+    mask too. Background regions in a crowd (:func:`mtl_d2.modeling.crowds.set_crowds`) are left out.
     """
 
     @classmethod
@@ -34,6 +35,11 @@ class MultiTaskROIHeads(StandardROIHeads):
         """See StandardROIHeads.forward."""
         return super().forward(images, _float32(features), proposals, targets)
 
+    def label_and_sample_proposals(self, proposals: list[Instances], targets: list[Instances]) -> list[Instances]:
+        """See ROIHeads.label_and_sample_proposals; the places of the regions in crowds are not sampled anew."""
+        sampled = super().label_and_sample_proposals(proposals, targets)
+        return [_without_crowded_background(s, t, self.num_classes) for s, t in zip(sampled, targets, strict=True)]
+
     def forward_with_given_boxes(self, features: dict[str, Tensor], instances: list[Instances]) -> list[Instances]:
         """See StandardROIHeads.forward_with_given_boxes."""
         return super().forward_with_given_boxes(_float32(features), instances)
@@ -51,6 +57,11 @@ class MultiTaskROIHeads(StandardROIHeads):
             # Pasting interpolates the probabilities at pixel precision, for which bf16 is too coarse.
             instances_per_image.pred_masks = instances_per_image.pred_masks.float()
         return instances
+
+
+def _without_crowded_background(sampled: Instances, target: Instances, num_classes: int) -> Instances:
+    crowded = (sampled.gt_classes == num_classes) & in_crowd(sampled.proposal_boxes, target)
+    return sampled[~crowded] if crowded.any() else sampled
 
 
 def _float32(features: dict[str, Tensor]) -> dict[str, Tensor]:
