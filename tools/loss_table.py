@@ -13,15 +13,13 @@ Examples:
 
 import argparse
 import os
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 
-from mtl_d2.engine.record import read_record
+from train_once import train_once
 
-ROOT = Path(__file__).resolve().parents[1]
 BOX_LOSSES = ("smooth_l1", "iou", "giou")
 CLASS_LOSSES = ("ce", "focal")
 SHORT_RUN = ("SOLVER.IMS_PER_BATCH", "4", "SOLVER.BASE_LR", "0.001", "SOLVER.WARMUP_ITERS", "50")
@@ -33,25 +31,6 @@ def overrides(box_loss: str, class_loss: str) -> list[str]:
         *("MODEL.RPN.BBOX_REG_LOSS_TYPE", box_loss, "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE", box_loss),
         *("MODEL.MTL.RPN.OBJECTNESS_LOSS", class_loss, "MODEL.MTL.ROI_BOX_HEAD.CLS_LOSS", class_loss),
     ]
-
-
-def is_complete(record: Path) -> bool:
-    """Whether a run was trained and scored."""
-    return record.is_file() and bool(read_record(record).results)
-
-
-def run(output: Path, options: list[str], config: str, threads: int) -> bool:
-    """Train unless the record is complete; whether it is afterwards."""
-    if is_complete(output / "report.json"):
-        print(f"{output}: kept", flush=True)
-        return True
-    print(f"{output}: training", flush=True)
-    output.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, str(ROOT / "tools/train_net.py"), "--config-file", config, "OUTPUT_DIR", str(output)]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    with open(output / "console.txt", "w") as console:
-        done = subprocess.run(command + options, check=False, stdout=console, stderr=subprocess.STDOUT, env=environment)
-    return done.returncode == 0
 
 
 def main() -> int:
@@ -73,7 +52,7 @@ def main() -> int:
         output = args.output / f"{box_loss}_{class_loss}_seed{seed}"
         length = ("SOLVER.MAX_ITER", str(args.iterations), "SEED", str(seed))
         options = [*overrides(box_loss, class_loss), *SHORT_RUN, *length]
-        return None if run(output, options, args.config_file, threads) else str(output / "console.txt")
+        return None if train_once(output, options, args.config_file, threads=threads) else str(output / "console.txt")
 
     with ThreadPoolExecutor(args.jobs) as pool:
         failed = list(filter(None, pool.map(run_cell, product(args.seeds, BOX_LOSSES, CLASS_LOSSES))))

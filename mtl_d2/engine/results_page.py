@@ -2,15 +2,14 @@
 
 import dataclasses
 import re
-import statistics
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from mtl_d2.engine.disjoint_table import NAME as DISJOINT_NAME
+from mtl_d2.engine.disjoint_table import render_disjoint
 from mtl_d2.engine.record import RunRecord, read_record
-
-Records = dict[str, RunRecord]
+from mtl_d2.engine.results_figures import BOX_AP, BOX_AP50, FIGURES, MASK_AP, Records, markdown_table
 
 _LOSS_TABLE_NAME = re.compile(r"loss_table/(?P<box>.+)_(?P<cls>[^_]+)_seed\d+")
 
@@ -21,43 +20,6 @@ AP, mIoU and PQ are percentages, edge figures lie between 0 and 1. ± is the sam
 """
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A column: where its value lies in a record's results, and with how many decimals it is printed."""
-
-    title: str
-    group: str
-    metric: str
-    decimals: int = 1
-
-    def value(self, record: RunRecord) -> float | None:
-        """None where the record lacks the figure, or where it is undefined (NaN)."""
-        value = record.results.get(self.group, {}).get(self.metric)
-        return None if value is None or value != value else value  # noqa: PLR0124
-
-    def text(self, records: Sequence[RunRecord]) -> str:
-        """The value, or mean ± sd over several records; empty where none has the figure."""
-        values = [value for record in records if (value := self.value(record)) is not None]
-        if not values:
-            return ""
-        mean = f"{statistics.fmean(values):.{self.decimals}f}"
-        return f"{mean} ± {statistics.stdev(values):.{self.decimals}f}" if len(values) > 1 else mean
-
-
-BOX_AP = Figure("box AP", "bbox", "AP")
-BOX_AP50 = Figure("box AP50", "bbox", "AP50")
-MASK_AP = Figure("mask AP", "segm", "AP")
-FIGURES = (
-    BOX_AP,
-    BOX_AP50,
-    MASK_AP,
-    Figure("mask AP50", "segm", "AP50"),
-    Figure("mIoU", "sem_seg", "mIoU"),
-    Figure("PQ", "panoptic_seg", "PQ"),
-    Figure("edge ODS", "edge", "ODS", 3),
-    Figure("edge OIS", "edge", "OIS", 3),
-    Figure("edge AP", "edge", "AP", 3),
-)
 SUMMARY = tuple(figure for figure in FIGURES if figure.metric in ("AP50", "mIoU", "PQ", "ODS"))
 
 
@@ -95,29 +57,33 @@ def _of_dataset(values: dict[str, Any], dataset: str) -> dict[str, Any]:
 def render(records: Records, folder: str = "results") -> str:
     """The whole page as Markdown."""
     loss_table = {name: r for name, r in records.items() if _LOSS_TABLE_NAME.fullmatch(name)}
+    disjoint = {name: r for name, r in records.items() if DISJOINT_NAME.fullmatch(name)}
     families: dict[str, Records] = {}
     for name, record in records.items():
-        if name not in loss_table:
+        if name not in loss_table and name not in disjoint:
             families.setdefault(name.rpartition("/")[0] or "other", {})[name] = record
     families = {family: split_test_sets(members) for family, members in families.items()}
     parts = [_HEAD.format(folder=folder)]
     parts += [_render_family(family, members) for family, members in sorted(families.items())]
     if loss_table:
         parts.append(_render_loss_table(loss_table))
+    if disjoint:
+        parts += [render_disjoint(disjoint), _commands(disjoint)]
     if any(record.dirty for record in records.values()):
         parts.append("A commit with * had changes that were not committed.\n")
     return "\n".join(parts)
 
 
 def render_summary(records: Records) -> str:
-    """The main figures of the scored runs outside loss_table/, as one Markdown table with the config of each."""
+    """The main figures of the scored runs but those of a table of their own, with the config of each, in Markdown."""
     rows = [
         [name, f"`{record.config}`", *(figure.text([record]) for figure in SUMMARY), f"{record.seconds['train']:.0f} s"]
         for name, record in split_test_sets(records).items()
-        if not _LOSS_TABLE_NAME.fullmatch(name) and any(figure.value(record) is not None for figure in SUMMARY)
+        if not (_LOSS_TABLE_NAME.fullmatch(name) or DISJOINT_NAME.fullmatch(name))
+        and any(figure.value(record) is not None for figure in SUMMARY)
     ]
     header = ["record", "config", *(figure.title for figure in SUMMARY), "training"]
-    return _markdown_table(header, rows)
+    return markdown_table(header, rows)
 
 
 def replace_block(text: str, name: str, content: str) -> str:
@@ -169,7 +135,7 @@ def _render_family(family: str, records: Records) -> str:
         config = Path(members[0].config).name
         seeds = ", ".join(str(record.seed) for record in members)
         rows.append([title, config, *(f.text(members) for f in figures), "", "", "", seeds, ""])
-    return f"## {family}\n\n{_markdown_table(header, rows)}\n{_commands(records)}"
+    return f"## {family}\n\n{markdown_table(header, rows)}\n{_commands(records)}"
 
 
 def _run_cells(record: RunRecord) -> list[str]:
@@ -202,7 +168,7 @@ def _render_loss_table(records: Records) -> str:
     parts = ["## Box loss by class loss\n"]
     for figure in (BOX_AP50, BOX_AP, MASK_AP):
         rows = [[box, *(figure.text(cells.get((box, cls), [])) for cls in cls_losses)] for box in box_losses]
-        parts.append(f"{figure.title}\n\n{_markdown_table(['box loss', *cls_losses], rows)}")
+        parts.append(f"{figure.title}\n\n{markdown_table(['box loss', *cls_losses], rows)}")
     runs = _unique(f"{len(members)}" for members in cells.values())
     commits, devices = _unique(map(_commit, records.values())), _unique(r.device for r in records.values())
     parts.append(f"Seeds per cell: {runs}; commit {commits}; device {devices}.\n")
@@ -211,11 +177,6 @@ def _render_loss_table(records: Records) -> str:
 
 def _unique(words: Iterable[str]) -> str:
     return ", ".join(sorted(set(words)))
-
-
-def _markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def _decimals(group: str) -> int:

@@ -1,0 +1,54 @@
+"""The figures of a record that tables print, and how."""
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from .record import RunRecord
+
+Records = dict[str, RunRecord]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A column: where its value lies in a record's results, and with how many decimals it is printed."""
+
+    title: str
+    group: str
+    metric: str
+    decimals: int = 1
+
+    def value(self, record: RunRecord) -> float | None:
+        """None where the record lacks the figure, or where it is undefined (NaN)."""
+        value = record.results.get(self.group, {}).get(self.metric)
+        return None if value is None or value != value else value  # noqa: PLR0124
+
+    def text(self, records: Sequence[RunRecord]) -> str:
+        """The value, or mean ± sd over several records; empty where none has the figure."""
+        values = [value for record in records if (value := self.value(record)) is not None]
+        if not values:
+            return ""
+        mean = f"{statistics.fmean(values):.{self.decimals}f}"
+        return f"{mean} ± {statistics.stdev(values):.{self.decimals}f}" if len(values) > 1 else mean
+
+
+BOX_AP = Figure("box AP", "bbox", "AP")
+BOX_AP50 = Figure("box AP50", "bbox", "AP50")
+MASK_AP = Figure("mask AP", "segm", "AP")
+FIGURES = (
+    BOX_AP,
+    BOX_AP50,
+    MASK_AP,
+    Figure("mask AP50", "segm", "AP50"),
+    Figure("mIoU", "sem_seg", "mIoU"),
+    Figure("PQ", "panoptic_seg", "PQ"),
+    Figure("edge ODS", "edge", "ODS", 3),
+    Figure("edge OIS", "edge", "OIS", 3),
+    Figure("edge AP", "edge", "AP", 3),
+)
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table with its line of dashes."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -1,0 +1,30 @@
+"""For tables of several trainings: a run whose record is complete is not repeated."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from mtl_d2.engine.record import read_record
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def is_complete(record: Path) -> bool:
+    """Whether a run was trained and scored."""
+    return record.is_file() and bool(read_record(record).results)
+
+
+def train_once(output: Path, options: list[str], config: str, *, threads: int = 1, processes: int = 1) -> bool:
+    """Train unless the record is complete; whether it is afterwards."""
+    if is_complete(output / "report.json"):
+        print(f"{output}: kept", flush=True)
+        return True
+    print(f"{output}: training", flush=True)
+    output.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, str(ROOT / "tools/train_net.py"), "--num-gpus", str(processes)]
+    command += ["--config-file", config, "OUTPUT_DIR", str(output)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    with open(output / "console.txt", "w") as console:
+        done = subprocess.run(command + options, check=False, stdout=console, stderr=subprocess.STDOUT, env=environment)
+    return done.returncode == 0
