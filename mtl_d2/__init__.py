@@ -4,6 +4,8 @@ After ``import mtl_d2`` every config of the project is buildable: its meta-archi
 registered with Detectron2.
 """
 
+import warnings
+
 from ._require import env_report_requested, require_detectron2
 
 __version__ = "0.1.0"
@@ -20,6 +22,11 @@ __all__ = [
 # `python -m mtl_d2.collect_env` tells what is missing, so it must get by without any of this.
 if not env_report_requested():
     require_detectron2()
+
+    with warnings.catch_warnings():
+        # What fvcore does when it is imported, newer torch calls deprecated: nothing that a user could change.
+        warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
+        import fvcore.nn  # noqa: F401
 
     from .config import add_mtl_config
     from .data.datasets import register_all
