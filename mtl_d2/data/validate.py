@@ -10,11 +10,11 @@ from detectron2.structures import BoxMode
 from detectron2.utils.file_io import PathManager
 from PIL import Image
 
+from mtl_d2.data.images import upright_size
 from mtl_d2.data.schema import EDGE_SOURCES, DatasetError, DatasetSchema
 
 HEADER_SAMPLE = 2048  # images whose header is opened; label headers are 29 bytes and are all read
 LABEL_SAMPLE = 64  # semantic labels whose pixels are read
-_EXIF_ORIENTATION, _TURNED = 274, (5, 6, 7, 8)
 _GREY, _PALETTE = 0, 3  # PNG colour types
 _THREADS = 8  # the work is waiting for a disk
 
@@ -168,10 +168,7 @@ def _check_label_header(record: dict, key: str) -> None:
 def _check_image_header(record: dict) -> None:
     path = record["file_name"]
     try:
-        with PathManager.open(path, "rb") as file, Image.open(file) as image:
-            width, height = image.size
-            if image.getexif().get(_EXIF_ORIENTATION) in _TURNED:  # Detectron2 turns the image when it reads it
-                width, height = height, width
+        height, width = upright_size(path)
     except OSError as error:
         raise DatasetError(f"'file_name': {path} cannot be read as an image ({error}); restore the file.") from error
     _check_size(path, "file_name", (width, height), record)
