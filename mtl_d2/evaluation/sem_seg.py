@@ -71,7 +71,8 @@ class SemSegEvaluator(DatasetEvaluator):
             if predicted.shape != true.shape:
                 raise ValueError(
                     f"{label['sem_seg_file_name']}: the prediction for {record['file_name']} has size "
-                    f"{predicted.shape}, expected the label's (height, width) = {true.shape}; resize predictions to that size."
+                    f"{predicted.shape}, expected the label's (height, width) = {true.shape}; resize predictions to "
+                    "that size."
                 )
             self._confusion += confusion_matrix(predicted, true, num_classes)
             self._num_processed += 1
