@@ -14,7 +14,7 @@ from detectron2.data import transforms as T
 from detectron2.structures import Instances
 from detectron2.utils.file_io import PathManager
 
-from ..structures import LabelMapError, read_label_map, read_semantic_ids
+from ..structures import LabelMapError, edge_consensus, edge_files, read_label_map, read_semantic_ids
 from ..structures.box_masks import BoxMask
 from .images import READ_ERRORS, BrokenSampleError, read_image, unreadable
 from .masks import transform_masks
@@ -134,9 +134,8 @@ class MultiTaskDatasetMapper:
         if "sem_seg" in self.tasks and sem_seg is not None:
             item["sem_seg"] = torch.from_numpy(sem_seg.astype(np.int64))
         if "edge_file_name" in needed:
-            name = record["edge_file_name"]
-            edges = _read_label(name, record, partial(read_label_map, name))
-            item["edge"] = _to_long(transform_edges(edges, transforms, size))
+            drawn = [_read_label(name, record, partial(read_label_map, name)) for name in edge_files(record)]
+            item["edge"] = _to_long(edge_consensus([transform_edges(edge, transforms, size) for edge in drawn]))
         elif "edge" in needed:
             uses_sem_seg = "sem_seg_file_name" in EDGE_LABELS[record["edge_source"]]
             uses_masks = "annotations" in EDGE_LABELS[record["edge_source"]]

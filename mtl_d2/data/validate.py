@@ -12,6 +12,7 @@ from PIL import Image
 
 from mtl_d2.data.images import upright_size
 from mtl_d2.data.schema import EDGE_SOURCES, DatasetError, DatasetSchema
+from mtl_d2.structures import edge_files
 
 HEADER_SAMPLE = 2048  # images whose header is opened; label headers are 29 bytes and are all read
 LABEL_SAMPLE = 64  # semantic labels whose pixels are read
@@ -66,6 +67,11 @@ def _check_record(record: dict, schema: DatasetSchema, where: str) -> None:
 
 def _check_edge_keys(record: dict, where: str) -> None:
     source = record.get("edge_source", "none")
+    if "edge_file_name" in record and not edge_files(record):
+        raise DatasetError(
+            f"{where}: 'edge_file_name': found an empty list, expected a file, or one of each annotator; leave the "
+            "key out for an image without edge label."
+        )
     if source not in EDGE_SOURCES:
         known = ", ".join(map(repr, EDGE_SOURCES))
         raise DatasetError(f"{where}: 'edge_source': found {source!r}, expected one of {known}.")
@@ -126,9 +132,8 @@ def _check_files(records: Sequence[dict], schema: DatasetSchema) -> None:
     labelled = [r for r in records if "sem_seg_file_name" in r]
     edges = [r for r in records if "edge_file_name" in r]
     _in_threads(_check_exists, [(r["file_name"], "file_name") for r in records])
-    _in_threads(_check_exists, [(r["edge_file_name"], "edge_file_name") for r in edges])
-    _in_threads(_check_label_header, [(r, "sem_seg_file_name") for r in labelled])
-    _in_threads(_check_label_header, [(r, "edge_file_name") for r in edges])
+    _in_threads(_check_label_header, [(r, "sem_seg_file_name", r["sem_seg_file_name"]) for r in labelled])
+    _in_threads(_check_label_header, [(r, "edge_file_name", path) for r in edges for path in edge_files(r)])
     _in_threads(_check_image_header, [(r,) for r in _spread(records, HEADER_SAMPLE)])
     _in_threads(_check_label_ids, [(r, schema) for r in _spread(labelled, LABEL_SAMPLE)])
 
@@ -149,8 +154,7 @@ def _check_exists(path: str, key: str) -> None:
         raise DatasetError(f"'{key}': {path} does not exist; restore the file or remove the image from the dataset.")
 
 
-def _check_label_header(record: dict, key: str) -> None:
-    path = record[key]
+def _check_label_header(record: dict, key: str, path: str) -> None:
     _check_exists(path, key)
     with PathManager.open(path, "rb") as file:
         header = file.read(29)

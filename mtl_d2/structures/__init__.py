@@ -3,7 +3,7 @@ label maps on disk."""
 
 from .box_masks import BoxMask, BoxMasks
 from .edge_nms import edge_nms, sobel_edges
-from .edges import downsample_edges, edges_from_ids, id_map
+from .edges import downsample_edges, edge_consensus, edge_files, edges_from_ids, id_map
 from .label_maps import LabelMapError, read_label_map, read_semantic_ids
 from .thinning import thin
 
@@ -12,6 +12,8 @@ __all__ = [
     "BoxMasks",
     "LabelMapError",
     "downsample_edges",
+    "edge_consensus",
+    "edge_files",
     "edge_nms",
     "edges_from_ids",
     "id_map",
