@@ -53,7 +53,7 @@ def decode_runs(text: str, size: tuple[int, int], image: str) -> np.ndarray:
         starts, lengths = numbers.reshape(-1, 2).T
     except ValueError as error:
         raise DatasetError(
-            f"image {image}: EncodedPixels is {text[:40]!r}, expected pairs of start and length."
+            f"image {image}: EncodedPixels: found {text[:40]!r}, expected pairs of start and length; correct the row."
         ) from error
     if (starts < 1).any() or (lengths < 1).any() or (starts + lengths - 1 > height * width).any():
         raise DatasetError(

@@ -50,7 +50,7 @@ def train_one_step(description: Path, tasks: Sequence[str]) -> dict[str, float]:
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     assert all(torch.isfinite(g).all() for g in gradients)
     assert any(g.abs().sum() > 0 for g in gradients)
-    return {key: float(value) for key, value in losses.items()}
+    return {key: value.item() for key, value in losses.items()}
 
 
 def read(path: Path) -> np.ndarray:

@@ -94,7 +94,7 @@ def test_it_is_read_back_and_trained_on(source, tmp_path):
     train, val = (load(tmp_path / "out" / f"{split}.yaml") for split in ("train", "val"))
     assert [len(r["annotations"]) for r in train] == [4, 0, 1] and len(val) == 1
     edges = ground_truth_edges(train[0])
-    assert (edges[18:28, 14] == 1).all()  # left of the smaller: a border between two nuclei
+    assert (edges[17:23, 14] == 1).all()  # left of the smaller: a border between two nuclei
     assert not ground_truth_edges(train[1]).any()
     losses = train_one_step(tmp_path / "out" / "train.yaml", ("instance", "sem_seg", "edge"))
     assert losses["loss_edge"] > 0
