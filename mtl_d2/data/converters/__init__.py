@@ -45,7 +45,7 @@ def convert_dataset(
         DatasetError: the input is not as published, or ``output`` holds something else.
     """
     module = FORMATS[form]
-    found = module.find_splits(source, module.SPLITS if splits is None else splits, **options)
+    found = module.find_splits(source, list(dict.fromkeys(splits or module.SPLITS)), **options)
     recipe = {"format": form, "source": str(source.absolute())}
     recipe.update((key, str(value)) for key, value in options.items() if value is not None)
     return write_splits(found, output, recipe, jobs=jobs, copy=copy)

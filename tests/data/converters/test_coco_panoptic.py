@@ -13,7 +13,7 @@ from tests.data.converters.loading import load, photo, read, train_one_step, wri
 
 H, W = 48, 65
 CATEGORIES = [
-    {"id": 193, "name": "grass-merged", "isthing": 0},
+    {"id": 12, "name": "grass-merged", "isthing": 0},  # below that of a thing
     {"id": 18, "name": "dog", "isthing": 1},
     {"id": 187, "name": "sky-other-merged", "isthing": 0},
     {"id": 1, "name": "person", "isthing": 1},
@@ -43,7 +43,7 @@ def segment(value: int, category: int, iscrowd: int = 0) -> dict:
 def source(tmp_path):
     """An image with all kinds of segments, one of void alone, and one that is not annotated."""
     folder = tmp_path / "coco"
-    segments = [segment(PERSON, 1), segment(CROWD, 1, 1), segment(DOG, 18), segment(SKY, 187), segment(GRASS, 193)]
+    segments = [segment(PERSON, 1), segment(CROWD, 1, 1), segment(DOG, 18), segment(SKY, 187), segment(GRASS, 12)]
     segments.append(segment(99, 18))  # without a pixel
     content = {
         "images": [
@@ -75,7 +75,7 @@ def convert(source, output, **options):
 def test_semantics_have_all_classes_things_first_and_void(source, tmp_path):
     assert convert(source, tmp_path / "out") == {"val2017": 2}
     expected = np.full((H, W), 255, np.uint8)
-    for value, class_id in ((SKY, 2), (GRASS, 3), (PERSON, 0), (DOG, 1), (CROWD, 0)):
+    for value, class_id in ((GRASS, 2), (SKY, 3), (PERSON, 0), (DOG, 1), (CROWD, 0)):
         expected[REGIONS[value]] = class_id
     assert np.array_equal(read(tmp_path / "out" / "semantic" / "val2017" / "000000000285.png"), expected)
     assert (read(tmp_path / "out" / "semantic" / "val2017" / "000000000139.png") == 255).all()
@@ -88,8 +88,8 @@ def test_semantics_have_all_classes_things_first_and_void(source, tmp_path):
         "thing_classes": ["person", "dog"],
         "semantic": {
             "folder": "semantic/val2017",
-            "classes": ["person", "dog", "sky-other-merged", "grass-merged"],
-            "stuff": ["sky-other-merged", "grass-merged"],
+            "classes": ["person", "dog", "grass-merged", "sky-other-merged"],
+            "stuff": ["grass-merged", "sky-other-merged"],
             "ignore_label": 255,
         },
         "edges": {"derive": "union"},
