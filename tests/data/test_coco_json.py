@@ -83,7 +83,10 @@ def test_a_box_that_sticks_out_is_clipped_and_one_outside_is_left_for_the_check(
         (lambda c: first(c).update(ignore=1), "annotation 1 of image 5: found ignore=1"),
         (lambda c: first(c).update(keypoints="abc"), "annotation 1 of image 5: found keypoints='abc'"),
         (lambda c: first(c).update(segmentation=5), "annotation 1 of image 5: found a 'segmentation' that is neither"),
-        (lambda c: first(c).update(segmentation={"counts": [1]}), "annotation 1 of image 5: found a 'segmentation' .*KeyError"),
+        (
+            lambda c: first(c).update(segmentation={"counts": [1]}),
+            "annotation 1 of image 5: found a 'segmentation' .*KeyError",
+        ),
         (lambda c: first(c).pop("image_id"), r"'annotations\[0\]': 'image_id': found None"),
         (lambda c: first(c).update(category_id=[1]), r"'annotations\[0\]': 'category_id': found \[1\]"),
         (lambda c: c["annotations"].append(7), r"'annotations\[3\]': found 7, expected an object"),

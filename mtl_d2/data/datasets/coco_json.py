@@ -163,7 +163,7 @@ def _annotations(path: str, entries: list[Entry]) -> Iterator[Entry]:
 
 def _to_detectron2(path: str, entry: Entry, size: tuple[int, int]) -> Entry | None:
     """The annotation, None where none of its polygons is valid."""
-    annotation = {key: entry[key] for key in ("iscrowd", "bbox", "category_id") if key in entry}
+    annotation: Entry = {key: entry[key] for key in ("iscrowd", "bbox", "category_id") if key in entry}
     annotation["bbox_mode"] = BoxMode.XYWH_ABS
     segmentation = entry.get("segmentation")
     if segmentation:
