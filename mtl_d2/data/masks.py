@@ -61,6 +61,19 @@ def tight_boxes(masks: Sequence[BoxMask]) -> np.ndarray:
     return boxes
 
 
+def encode_mask(mask: np.ndarray) -> dict[str, Any]:
+    """COCO's "area", "bbox" and "segmentation" (compressed RLE, text) of a mask, (H, W) bool.
+
+    Quick for masks in Fortran order, in which COCO counts.
+    """
+    rle = mask_util.encode(np.asfortranarray(mask).view(np.uint8))
+    return {
+        "area": int(mask_util.area(rle)),
+        "bbox": mask_util.toBbox(rle).tolist(),
+        "segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
+    }
+
+
 def _compressed(rle: RLE, size: tuple[int, int]) -> RLE:
     if tuple(rle["size"]) != tuple(size):
         raise ValueError(f"found an RLE of size {list(rle['size'])}, expected the image's {list(size)} (height, width)")

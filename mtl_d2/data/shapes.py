@@ -11,9 +11,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pycocotools.mask as mask_util
 from tqdm import tqdm
 
+from mtl_d2.data.masks import encode_mask
 from mtl_d2.data.schema import DatasetError
 from mtl_d2.data.shapes_scene import RECIPE_VERSION, THING_CLASSES, Scene, make_scene
 
@@ -143,18 +143,9 @@ def _write_scene(folder: Path, recipe: Recipe, split: str, index: int) -> tuple[
     _write_png(folder / "semantic" / name, scene.semantic)
     image = {"id": index + 1, "file_name": name, "height": recipe.size, "width": recipe.size, "license": 1}
     return image, [
-        {"image_id": index + 1, "category_id": thing + 1, "iscrowd": 0, **_encode(scene.instance_ids == i)}
+        {"image_id": index + 1, "category_id": thing + 1, "iscrowd": 0, **encode_mask(scene.instance_ids == i)}
         for i, thing in enumerate(scene.classes, start=1)
     ]
-
-
-def _encode(mask: np.ndarray) -> dict:
-    rle = mask_util.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return {
-        "area": int(mask_util.area(rle)),
-        "bbox": mask_util.toBbox(rle).tolist(),
-        "segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
-    }
 
 
 def _write_png(path: Path, pixels: np.ndarray) -> None:

@@ -8,13 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from detectron2.structures import BoxMode
 from detectron2.utils.file_io import PathManager
-from PIL import Image
 
+from mtl_d2.data.annotation_geometry import check_geometry
+from mtl_d2.data.file_ends import truncation
+from mtl_d2.data.images import upright_size
 from mtl_d2.data.schema import EDGE_SOURCES, DatasetError, DatasetSchema
+from mtl_d2.structures import LabelMapError, edge_files, read_semantic_ids
 
 HEADER_SAMPLE = 2048  # images whose header is opened; label headers are 29 bytes and are all read
 LABEL_SAMPLE = 64  # semantic labels whose pixels are read
-_EXIF_ORIENTATION, _TURNED = 274, (5, 6, 7, 8)
 _GREY, _PALETTE = 0, 3  # PNG colour types
 _THREADS = 8  # the work is waiting for a disk
 
@@ -25,8 +27,8 @@ def validate_records(records: Sequence[dict], schema: DatasetSchema, *, check_fi
     Args:
         records: dataset dicts; an absent label key means unlabelled, a present and empty one labelled.
         schema: see :meth:`DatasetSchema.from_metadata`.
-        check_files: also that all files exist, that the semantic labels (by their headers, all) and images
-            (HEADER_SAMPLE of them) have the record's size, and that LABEL_SAMPLE labels hold known ids.
+        check_files: also that all files exist and are not cut off, that the semantic labels (by their headers, all)
+            and images (HEADER_SAMPLE of them) have the record's size, and that LABEL_SAMPLE labels hold known ids.
         name: of the dataset, for messages.
 
     Raises:
@@ -66,6 +68,11 @@ def _check_record(record: dict, schema: DatasetSchema, where: str) -> None:
 
 def _check_edge_keys(record: dict, where: str) -> None:
     source = record.get("edge_source", "none")
+    if "edge_file_name" in record and not edge_files(record):
+        raise DatasetError(
+            f"{where}: 'edge_file_name': found an empty list, expected a file, or one of each annotator; leave the "
+            "key out for an image without edge label."
+        )
     if source not in EDGE_SOURCES:
         known = ", ".join(map(repr, EDGE_SOURCES))
         raise DatasetError(f"{where}: 'edge_source': found {source!r}, expected one of {known}.")
@@ -86,9 +93,13 @@ def _check_annotation(annotation: dict, record: dict, schema: DatasetSchema, whe
         )
     if annotation.get("iscrowd", 0) not in (0, 1):
         raise DatasetError(f"{where}: 'iscrowd': found {annotation['iscrowd']!r}, expected 0 or 1.")
-    _check_box(annotation, where)
-    if "segmentation" in annotation:
-        _check_segmentation(annotation["segmentation"], record, where)
+    try:
+        _check_box(annotation, where)
+        if "segmentation" in annotation:
+            _check_segmentation(annotation["segmentation"], record, where)
+        check_geometry(annotation, (record["height"], record["width"]), where)
+    except TypeError as error:
+        raise DatasetError(f"{where}: found 'bbox' or 'segmentation' without numbers ({error}); correct it.") from error
 
 
 def _check_box(annotation: dict, where: str) -> None:
@@ -126,9 +137,11 @@ def _check_files(records: Sequence[dict], schema: DatasetSchema) -> None:
     labelled = [r for r in records if "sem_seg_file_name" in r]
     edges = [r for r in records if "edge_file_name" in r]
     _in_threads(_check_exists, [(r["file_name"], "file_name") for r in records])
-    _in_threads(_check_exists, [(r["edge_file_name"], "edge_file_name") for r in edges])
-    _in_threads(_check_label_header, [(r, "sem_seg_file_name") for r in labelled])
-    _in_threads(_check_label_header, [(r, "edge_file_name") for r in edges])
+    labels = [(r, "sem_seg_file_name", r["sem_seg_file_name"]) for r in labelled]
+    labels += [(r, "edge_file_name", path) for r in edges for path in edge_files(r)]
+    _in_threads(_check_label_header, labels)
+    _in_threads(_check_complete, [(r["file_name"], "file_name") for r in records])
+    _in_threads(_check_complete, [(path, key) for _, key, path in labels])
     _in_threads(_check_image_header, [(r,) for r in _spread(records, HEADER_SAMPLE)])
     _in_threads(_check_label_ids, [(r, schema) for r in _spread(labelled, LABEL_SAMPLE)])
 
@@ -149,8 +162,13 @@ def _check_exists(path: str, key: str) -> None:
         raise DatasetError(f"'{key}': {path} does not exist; restore the file or remove the image from the dataset.")
 
 
-def _check_label_header(record: dict, key: str) -> None:
-    path = record[key]
+def _check_complete(path: str, key: str) -> None:
+    reason = truncation(path)
+    if reason is not None:
+        raise DatasetError(f"'{key}': {path} cannot be read to its end ({reason}); restore the file.")
+
+
+def _check_label_header(record: dict, key: str, path: str) -> None:
     _check_exists(path, key)
     with PathManager.open(path, "rb") as file:
         header = file.read(29)
@@ -168,10 +186,7 @@ def _check_label_header(record: dict, key: str) -> None:
 def _check_image_header(record: dict) -> None:
     path = record["file_name"]
     try:
-        with PathManager.open(path, "rb") as file, Image.open(file) as image:
-            width, height = image.size
-            if image.getexif().get(_EXIF_ORIENTATION) in _TURNED:  # Detectron2 turns the image when it reads it
-                width, height = height, width
+        height, width = upright_size(path)
     except OSError as error:
         raise DatasetError(f"'file_name': {path} cannot be read as an image ({error}); restore the file.") from error
     _check_size(path, "file_name", (width, height), record)
@@ -189,8 +204,9 @@ def _check_size(path: str, key: str, size: tuple[int, int], record: dict) -> Non
 def _check_label_ids(record: dict, schema: DatasetSchema) -> None:
     path, count = record["sem_seg_file_name"], len(schema.stuff_classes)
     try:
-        with PathManager.open(path, "rb") as file, Image.open(file) as image:
-            ids = np.unique(np.asarray(image))
+        ids = np.unique(read_semantic_ids(record, open_file=PathManager.open))
+    except LabelMapError as error:
+        raise DatasetError(f"'sem_seg_file_name': {error}") from error
     except OSError as error:
         raise DatasetError(f"'sem_seg_file_name': {path} cannot be read ({error}); restore the file.") from error
     wrong = [int(i) for i in ids if i >= count and i != schema.ignore_label]

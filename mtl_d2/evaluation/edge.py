@@ -18,7 +18,7 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from tqdm import tqdm
 
-from .edge_ground_truth import Record, ground_truth_edges, has_edge_label
+from .edge_ground_truth import Record, annotator_edges, has_edge_label
 from .edge_scores import EdgeScores, check_prob, edge_counts, edge_scores
 
 _BACKLOG = 4  # images waiting for each scoring process, before inference has to wait
@@ -32,7 +32,7 @@ class EdgeEvaluator(DatasetEvaluator):
     Images without an edge label are left out. Images are scored in other processes while inference goes on.
 
     Args:
-        dataset_name: registered name; ground truth is read from its records (see ``ground_truth_edges``).
+        dataset_name: registered name; ground truth is read from its records (see ``annotator_edges``).
         output_dir: where the first rank writes ``edge_counts.npz`` (file names, and (N, T, 4) counts as
             ``edge_counts`` returns them) and ``edge_pr.json`` (threshold, precision, recall and F, with the ODS
             and its threshold); None writes nothing.
@@ -150,8 +150,8 @@ class EdgeEvaluator(DatasetEvaluator):
 
 def score_record(record: Record, prob: np.ndarray, *, ignore_label: int, **options: Any) -> np.ndarray:
     """``edge_counts`` of one image against the ground truth of its record."""
-    edges = ground_truth_edges(record, ignore_label)
-    return edge_counts(prob, edges == 1, edges == 255, **options)
+    edges = annotator_edges(record, ignore_label)
+    return edge_counts(prob, [edge == 1 for edge in edges], edges[0] == 255, **options)
 
 
 def _edge_map(record: Record, output: dict) -> np.ndarray:

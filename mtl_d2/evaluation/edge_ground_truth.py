@@ -4,10 +4,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from pycocotools import mask as mask_api
 
-from mtl_d2.structures import edges_from_ids, id_map, thin
+from mtl_d2.structures import (
+    edge_consensus,
+    edge_files,
+    edges_from_ids,
+    id_map,
+    read_label_map,
+    read_semantic_ids,
+    thin,
+)
 from mtl_d2.structures.edges import EDGE
 
 EDGE_SOURCES = ("instance", "semantic", "union")
@@ -26,7 +33,8 @@ def ground_truth_edges(record: Record, ignore_label: int = 255) -> np.ndarray:
     ``edges_from_ids`` alone gives staircases, of which a thinned prediction can match four pixels in five: a
     perfect map would reach 0.90 ODS instead of 0.99. What thinning takes away is no edge.
 
-    Read from ``edge_file_name`` where there is one (0 is no edge, 255 is an edge, as is 1), else derived by
+    Read from ``edge_file_name`` where there is one (0 is no edge, 255 is an edge, as is 1; of several annotators,
+    the ``edge_consensus``, for which ``annotator_edges`` is what to score against), else derived by
     ``edge_source``: "instance" from the masks of ``annotations``, where crowd regions are ignored;
     "semantic" from ``sem_seg_file_name``, where ``ignore_label`` is ignored; "union" from the instances
     painted over the semantic map, where both are. A pixel that an instance covers is never ignored.
@@ -44,7 +52,7 @@ def ground_truth_edges(record: Record, ignore_label: int = 255) -> np.ndarray:
     """
     size = int(record["height"]), int(record["width"])
     if "edge_file_name" in record:
-        return thin(_read_map(record["edge_file_name"], size)).astype(np.uint8)
+        return edge_consensus(annotator_edges(record))
     source = record.get("edge_source")
     if source not in EDGE_SOURCES:
         raise ValueError(f"{_name(record)}: edge_source must be one of {', '.join(EDGE_SOURCES)}, found {source!r}.")
@@ -53,7 +61,8 @@ def ground_truth_edges(record: Record, ignore_label: int = 255) -> np.ndarray:
     masks: Sequence[np.ndarray] = []
     areas: list[int] = []
     if source in ("semantic", "union"):
-        sem_seg = _read_map(_needed(record, "sem_seg_file_name", source), size)
+        label_file = _needed(record, "sem_seg_file_name", source)
+        sem_seg = _of_size(read_semantic_ids(record), size, label_file)
         ignore |= sem_seg == ignore_label
     if source in ("instance", "union"):
         annotations = _needed(record, "annotations", source)
@@ -67,6 +76,17 @@ def ground_truth_edges(record: Record, ignore_label: int = 255) -> np.ndarray:
     edges = edges_from_ids(ids, ignore & (ids < num_classes))
     edges[(edges == EDGE) & ~thin(edges == EDGE)] = 0
     return edges
+
+
+def annotator_edges(record: Record, ignore_label: int = 255) -> list[np.ndarray]:
+    """The edges to score against, of each annotator: of one, unless ``edge_file_name`` is a list.
+
+    Args and errors as of ``ground_truth_edges``, and the maps too; those of a list have no ignored pixels.
+    """
+    if "edge_file_name" not in record:
+        return [ground_truth_edges(record, ignore_label)]
+    size = int(record["height"]), int(record["width"])
+    return [thin(_of_size(read_label_map(name), size, name)).astype(np.uint8) for name in edge_files(record)]
 
 
 class _DecodedMasks(Sequence):
@@ -100,12 +120,10 @@ def _rle(annotation: dict, size: tuple[int, int], record: Record) -> dict:
     return segmentation
 
 
-def _read_map(file_name: str, size: tuple[int, int]) -> np.ndarray:
-    with Image.open(file_name) as image:
-        labels = np.array(image)
-    if labels.shape != size:
-        raise ValueError(f"{file_name} must have one channel and its image's size, {size}, found shape {labels.shape}.")
-    return labels
+def _of_size(label: np.ndarray, size: tuple[int, int], file_name: str) -> np.ndarray:
+    if label.shape != size:
+        raise ValueError(f"{file_name} must have its image's size (height, width), {size}, found {label.shape}.")
+    return label
 
 
 def _needed(record: Record, key: str, source: str) -> Any:

@@ -5,7 +5,8 @@ pixel is an edge where its id differs from that of its right or lower neighbour.
 geometric augmentation, because a one-pixel line does not survive resampling.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -53,6 +54,38 @@ def edges_from_ids(ids: np.ndarray, ignore: np.ndarray | None = None) -> np.ndar
     edges[:, :-1][right & ~unknown_right] = EDGE
     edges[:-1][lower & ~unknown_lower] = EDGE
     return edges
+
+
+def edge_files(record: Mapping[str, Any]) -> list[str]:
+    """The files of a record's ``edge_file_name``, which is one name, or a list with one of each annotator."""
+    names = record["edge_file_name"]
+    return [names] if isinstance(names, str) else list(names)
+
+
+def edge_consensus(edges: Sequence[np.ndarray], threshold: float = 0.5) -> np.ndarray:
+    """One edge label of the edges that several annotators drew.
+
+    A pixel is an edge where at least ``threshold`` of them drew one, and ignored where fewer did, but some:
+    "Richer Convolutional Features for Edge Detection" (Liu et al. 2017), section 3.2, as in "Holistically-Nested
+    Edge Detection" (Xie and Tu 2015). One annotator's edges stay as they are.
+
+    Args:
+        edges: of each annotator (H, W), nonzero at edges.
+        threshold: fraction of the annotators, above 0 and at most 1.
+
+    Returns:
+        (H, W) uint8 in {0, 1, 255}.
+
+    Raises:
+        ValueError: there is no annotator, or their sizes differ.
+    """
+    shapes = {edge.shape for edge in edges}
+    if len(shapes) != 1:
+        raise ValueError(f"edges of several annotators must be one map or more of one size, found {sorted(shapes)}.")
+    votes = sum((edge != 0).astype(np.int64) for edge in edges)
+    label = np.where(votes > 0, np.uint8(IGNORE), np.uint8(0))
+    label[(votes > 0) & (votes >= threshold * len(edges))] = EDGE
+    return label
 
 
 def id_map(

@@ -390,3 +390,18 @@ def test_test_images_are_resized_by_a_factor_where_the_config_says_so():
 def test_negative_factor_is_refused_by_its_key():
     with pytest.raises(ValueError, match=r"INPUT\.MTL\.SCALE_TEST is -1"):
         MultiTaskDatasetMapper(tiny_cfg(**{"INPUT.MTL.SCALE_TEST": -1.0}), False)
+
+
+def test_edges_of_several_annotators_are_folded_after_the_augmentation(record, tmp_path):
+    rows = {"a": (10, 20), "b": (10, 30), "c": (10, 20), "d": (40,)}
+    for name, of_one in rows.items():
+        edge = np.zeros((70, 54), np.uint8)
+        edge[list(of_one), 5:50] = 255
+        Image.fromarray(edge).save(tmp_path / f"{name}.png")
+    record["edge_file_name"] = [str(tmp_path / f"{name}.png") for name in rows]
+    overrides = {"INPUT.RANDOM_FLIP": "none", "INPUT.MIN_SIZE_TRAIN": (54,), "INPUT.MTL.VERTICAL_FLIP_PROB": 1.0}
+    edge = mapper(**overrides)(record)["edge"].numpy()[::-1]
+    expected = np.zeros((70, 54), int)
+    expected[[10, 20], 5:50] = 1  # three and two of four
+    expected[[30, 40], 5:50] = 255  # one of four
+    assert np.array_equal(edge, expected)

@@ -228,3 +228,20 @@ def test_a_failing_loader_of_a_user_is_named(cfg, error):
         DatasetError, match=f"dataset 'toy_validate_other': its loader fails with {type(error).__name__}"
     ):
         preflight(cfg)
+
+
+def test_the_files_of_all_annotators_are_checked(records, toy):
+    paths = [str(toy / f"{name}.png") for name in "ab"]
+    for path in paths:
+        cv2.imwrite(path, np.zeros((H, W), np.uint8))
+    records[0]["edge_file_name"] = paths
+    validate_records(records, SCHEMA, check_files=True)
+    cv2.imwrite(paths[1], np.zeros((W, H), np.uint8))
+    with pytest.raises(DatasetError, match=r"'edge_file_name': .*b.png is 20x30 pixels, expected 30x20"):
+        validate_records(records, SCHEMA, check_files=True)
+    (toy / "b.png").unlink()
+    with pytest.raises(DatasetError, match=r"'edge_file_name': .*b.png does not exist"):
+        validate_records(records, SCHEMA, check_files=True)
+    records[0]["edge_file_name"] = []
+    with pytest.raises(DatasetError, match="'edge_file_name': found an empty list, expected a file"):
+        validate_records(records, SCHEMA, check_files=False)

@@ -8,7 +8,7 @@ from detectron2.structures import BoxMode
 from PIL import Image
 from pycocotools import mask as mask_api
 
-from mtl_d2.evaluation.edge import EdgeEvaluator
+from mtl_d2.evaluation.edge import EdgeEvaluator, score_record
 from mtl_d2.evaluation.edge_ground_truth import ground_truth_edges, has_edge_label
 
 SIZE = (16, 20)
@@ -184,3 +184,21 @@ def test_error_in_a_scoring_process_reaches_the_caller(dataset):
     dataset[0]["edge_source"] = "semantic"
     with pytest.raises(ValueError, match="sem_seg_file_name"):
         run(EdgeEvaluator("edge_test", workers=1), dataset, torch.zeros(SIZE))
+
+
+def test_each_annotator_is_matched_and_recall_sums_over_them(tmp_path):
+    prob = np.zeros(SIZE, np.float32)
+    prob[4, 2:18] = 1
+    names = []
+    for i, row in enumerate((4, 4, 12)):
+        edge = np.zeros(SIZE, np.uint8)
+        edge[row, 2:18] = 255
+        names.append(str(tmp_path / f"{i}.png"))
+        Image.fromarray(edge).save(names[-1])
+    drawn = record(POLYGON, edge_file_name=names)
+    counts = score_record(drawn, prob, ignore_label=255, nms=False, thresholds=1)
+    assert counts.tolist() == [[16, 16, 32, 48]]  # all of the prediction is right, two of three annotators are met
+    one = score_record(record(POLYGON, edge_file_name=names[2]), prob, ignore_label=255, nms=False, thresholds=1)
+    assert one.tolist() == [[0, 16, 0, 16]]
+    label = ground_truth_edges(drawn)
+    assert (label[4, 2:18] == 1).all() and (label[12, 2:18] == 255).all() and (label > 0).sum() == 32

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from mtl_d2.structures import downsample_edges, edges_from_ids, id_map
+from mtl_d2.structures import downsample_edges, edge_consensus, edge_files, edges_from_ids, id_map
 
 X = 255
 
@@ -79,3 +79,28 @@ def test_downsampled_cell_prefers_edge_then_known():
     assert downsample_edges(edge, 2).tolist() == [[[1, X], [X, 0]]]
     assert downsample_edges(edge, 1) is edge
     assert downsample_edges(torch.tensor([[[0, X]]]), 2).tolist() == [[[0]]]
+
+
+def test_a_consensus_ignores_where_less_than_the_threshold_drew_an_edge():
+    votes = np.array([[0, 1, 2, 3, 4]])
+    edges = [(votes > annotator) * np.uint8(255) for annotator in range(4)]
+    assert edge_consensus(edges).tolist() == [[0, 255, 1, 1, 1]]
+    assert edge_consensus(edges, threshold=0.75).tolist() == [[0, 255, 255, 1, 1]]
+    assert edge_consensus(edges, threshold=0.01).tolist() == [[0, 1, 1, 1, 1]]
+    assert edge_consensus(edges[:3]).tolist() == [[0, 255, 1, 1, 1]]  # half of three is two
+
+
+def test_one_annotators_edges_stay_as_they_are():
+    edge = np.random.default_rng(0).integers(0, 2, (5, 7))
+    assert np.array_equal(edge_consensus([edge * 255]), edge)
+
+
+@pytest.mark.parametrize("edges", [[], [np.zeros((2, 3)), np.zeros((3, 2))]])
+def test_a_consensus_needs_maps_of_one_size(edges):
+    with pytest.raises(ValueError, match="one map or more of one size"):
+        edge_consensus(edges)
+
+
+def test_a_record_names_one_file_or_one_of_each_annotator():
+    assert edge_files({"edge_file_name": "a.png"}) == ["a.png"]
+    assert edge_files({"edge_file_name": ("a.png", "b.png")}) == ["a.png", "b.png"]
