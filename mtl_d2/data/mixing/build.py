@@ -19,7 +19,7 @@ from .stream import ImageStream
 
 logger = logging.getLogger(__name__)
 
-ROUND_IMAGES = 10_000  # at least so many images form a round: shares are met to this precision
+ROUND_IMAGES = 4096  # at least so many images form a round: shares are met to this precision
 
 
 class _Groups(NamedTuple):

@@ -28,6 +28,13 @@ def test_images_come_as_often_as_their_factors_say():
         assert np.mean(seen) == pytest.approx(factor, abs=0.05)
 
 
+def test_a_sum_of_factors_that_is_no_whole_number_is_rounded_for_all_alike():
+    stream = ImageStream(np.arange(4), np.full(4, 1.4), seed=0)  # 5.6 images
+    assert stream.length == 6
+    counts = np.bincount(stream.rows(0, 6 * 2000)[:, 1]) / 2000
+    assert counts == pytest.approx(np.full(4, 1.5), abs=0.05)
+
+
 def test_the_repeats_of_an_image_are_numbered_so_that_no_two_keys_are_equal():
     stream = ImageStream(np.arange(3), np.array([1.0, 2.0, 3.0]), seed=1)
     keys = as_keys(stream.rows(0, 12))
