@@ -1,4 +1,4 @@
-"""Every config key of mtl_d2, under MODEL.MTL, INPUT.MTL and SOLVER.MTL; Detectron2's defaults stay as they are."""
+"""Every config key of mtl_d2, in the nodes MTL of MODEL, INPUT, DATALOADER, SOLVER; Detectron2's defaults stay."""
 
 from detectron2.config import CfgNode as CN
 
@@ -28,6 +28,7 @@ def add_mtl_config(cfg: CN) -> None:
     mtl.SEM_SEG_HEAD = CN()
     mtl.SEM_SEG_HEAD.LOSS = "ce"  # "ce" | "focal" | "dice"
     mtl.SEM_SEG_HEAD.FOCAL_GAMMA = 2.0
+    mtl.SEM_SEG_HEAD.PIXELS_PER_CLASS = 0  # labelled pixels of each class and image in the loss, at random; 0 for all
 
     mtl.EDGE_HEAD = CN()
     mtl.EDGE_HEAD.NAME = "FPNEdgeHead"
@@ -43,6 +44,16 @@ def add_mtl_config(cfg: CN) -> None:
     cfg.INPUT.MTL.VERTICAL_FLIP_PROB = 0.0  # beside INPUT.RANDOM_FLIP: for images without an up, as in microscopy
     cfg.INPUT.MTL.SCALE_TEST = 0.0  # resize test images by this factor, whatever their size; 0 for INPUT.MIN_SIZE_TEST
     cfg.INPUT.MTL.INVERT_PROB = 0.0  # chance that an image's intensities are inverted (255 - x)
+
+    # Detectron2's DATALOADER.REPEAT_THRESHOLD above 0 repeats images of rare classes, whatever SAMPLER_TRAIN is.
+    mixing = cfg.DATALOADER.MTL = CN()
+    mixing.DATASET_RATIOS = []  # share of the images from each of DATASETS.TRAIN; [] for as many as it has
+    mixing.TASK_RATIOS = CN(new_allowed=True)  # {task: share of the images that are labelled for it}
+    mixing.TASK_QUOTA_STEPS = 0  # every so many steps a batch has a labelled image for each task; 0 for no quota
+    mixing.SIZE_BUCKETS = 0  # the images of a batch are from one of so many buckets by size; 0 for no buckets
+    mixing.REPEAT_SEM_SEG = False  # rare and frequent by semantic classes too: reads every semantic map once
+    mixing.UNDERSAMPLE_FREQUENT = 0.0  # images with no class rarer than this share of images come less often; 0 for off
+    mixing.UNDERSAMPLE_EMPTY = 1.0  # share of the images without objects that an epoch has
 
     cfg.SOLVER.MTL = CN()
     cfg.SOLVER.MTL.OPTIMIZER = "SGD"  # "SGD" | "ADAMW"

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import cv2
+import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetFromList, MapDataset, MetadataCatalog
@@ -13,7 +14,9 @@ from detectron2.data.samplers import InferenceSampler
 from detectron2.utils import comm
 from torch.utils.data import DataLoader
 
+from .labels import has_objects, may_be_labelled
 from .mapper import MultiTaskDatasetMapper
+from .mixing import build_mixture
 from .preflight import load_records
 from .sampler import MultiTaskBatchSampler
 from .seeded import SeededDataset
@@ -24,11 +27,6 @@ logger = logging.getLogger(__name__)
 Record = dict[str, Any]
 Mapper = Callable[[Record], dict[str, Any]]
 
-TASK_LABELS = {  # task -> keys of a record, any of which labels it
-    "instance": ("annotations",),
-    "sem_seg": ("sem_seg_file_name",),
-    "edge": ("edge_source", "edge_file_name"),
-}
 # What the datasets of one training must agree on.
 _SHARED_METADATA = ("thing_classes", "stuff_classes", "stuff_ids", "ignore_label")
 
@@ -50,21 +48,28 @@ def get_records(
         ValueError: no dataset (or an unknown one) or no record, class names that differ, or edges without their
             source.
     """
+    return [record for _, record in _numbered_records(names, tasks, filter_empty)]
+
+
+def _numbered_records(
+    names: Sequence[str], tasks: Sequence[str] | None, filter_empty: bool
+) -> list[tuple[int, Record]]:
+    """Return what :func:`get_records` does, each record with the number of its dataset."""
     if isinstance(names, str) or not names:
         raise ValueError(f"DATASETS: found {names!r}, expected a sequence of names of registered datasets.")
-    records = [record for name in names for record in load_records(name)]
+    records = [(number, record) for number, name in enumerate(names) for record in load_records(name)]
     _check_metadata(names)  # after loading, which is what fills in some datasets' metadata
     found = len(records)
     if tasks is not None:
-        records = [record for record in records if is_labelled(record, tasks)]
+        records = [numbered for numbered in records if may_be_labelled(numbered[1], tasks)]
         if len(records) < found:
             logger.info("Left out %d of %d images: no label for %s", found - len(records), found, list(tasks))
         if filter_empty and tuple(tasks) == ("instance",):
-            with_objects = [record for record in records if _has_objects(record)]
+            with_objects = [numbered for numbered in records if has_objects(numbered[1])]
             logger.info("Left out %d images without objects", len(records) - len(with_objects))
             records = with_objects
         if "edge" in tasks:
-            for record in records:
+            for _, record in records:
                 check_edge_source(record)
     if not found:
         raise ValueError(f"Datasets {', '.join(names)}: found no image in them; check their files.")
@@ -81,7 +86,7 @@ def build_multitask_train_loader(cfg: CfgNode, *, mapper: Mapper | None = None, 
 
     Batch k is a function of cfg and k alone: the number of workers does not matter, and a training that
     goes on after k batches passes ``start_batch=k``. The global batch has SOLVER.IMS_PER_BATCH images, shared
-    equally among the ranks.
+    equally among the ranks. Which images it has is what DATALOADER.MTL says. Every rank has to call this.
 
     Args:
         cfg: reads DATASETS.TRAIN, DATALOADER, SOLVER.IMS_PER_BATCH, SEED, MODEL.MTL.TASKS and what the
@@ -90,19 +95,24 @@ def build_multitask_train_loader(cfg: CfgNode, *, mapper: Mapper | None = None, 
         start_batch: number of batches that were consumed before.
 
     Raises:
-        ValueError: SEED is negative, or the ranks cannot share a batch equally.
+        ValueError: SEED is negative, the ranks cannot share a batch equally, or no mixture of the images is what
+            DATALOADER.MTL asks for.
     """
     if cfg.SEED < 0:
         raise ValueError(f"SEED: found {cfg.SEED}, expected 0 or more; draw one before the loader is built.")
     tasks = tuple(cfg.MODEL.MTL.TASKS)
-    records = get_records(cfg.DATASETS.TRAIN, tasks=tasks, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS)
+    images_per_rank = _images_per_rank(cfg.SOLVER.IMS_PER_BATCH)
+    numbered = _numbered_records(cfg.DATASETS.TRAIN, tasks, cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS)
+    records = [record for _, record in numbered]
+    dataset_ids = np.array([number for number, _ in numbered])
     sampler = MultiTaskBatchSampler(
         len(records),
-        _images_per_rank(cfg.SOLVER.IMS_PER_BATCH),
+        images_per_rank,
         seed=cfg.SEED,
         rank=comm.get_rank(),
         num_ranks=comm.get_world_size(),
         start_batch=start_batch,
+        batches=build_mixture(cfg, records, dataset_ids, cfg.SOLVER.IMS_PER_BATCH),
     )
     mapper = mapper or MultiTaskDatasetMapper(cfg, is_train=True)
     _end_opencv_threads()
@@ -147,18 +157,6 @@ def _images_per_rank(images_per_batch: int) -> int:
             f"processes, {num_ranks}."
         )
     return images_per_batch // num_ranks
-
-
-def is_labelled(record: Record, tasks: Sequence[str]) -> bool:
-    """Whether a record has a label for one of the tasks; any record may have one for a task that is not known here."""
-    return any(
-        task not in TASK_LABELS or any(record.get(key) not in (None, "none") for key in TASK_LABELS[task])
-        for task in tasks
-    )
-
-
-def _has_objects(record: Record) -> bool:
-    return any(not annotation.get("iscrowd", 0) for annotation in record["annotations"])
 
 
 def _check_metadata(names: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
 """From a dataset record to the model's input: image read and augmented, targets made after that."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from ..structures import LabelMapError, edge_consensus, edge_files, read_label_m
 from ..structures.box_masks import BoxMask
 from .images import READ_ERRORS, BrokenSampleError, read_image, unreadable
 from .masks import transform_masks
+from .pixels import limit_pixels
 from .targets import (
     EDGE_LABELS,
     check_edge_source,
@@ -55,6 +56,7 @@ class MultiTaskDatasetMapper:
         num_thing_classes: int | None = None,
         num_sem_classes: int | None = None,
         ignore_value: int = 255,
+        pixels_per_class: int = 0,
         extra_targets: Sequence[ExtraTarget] = (),
     ) -> None:
         """
@@ -68,6 +70,7 @@ class MultiTaskDatasetMapper:
             num_thing_classes: bound on category ids, unchecked where None.
             num_sem_classes: bound on semantic ids, unchecked where None.
             ignore_value: void in semantic maps.
+            pixels_per_class: labelled pixels that each class keeps in a semantic map; 0 for all.
             extra_targets: for tasks of the user's own: each takes the record and the transforms that were
                 applied to the image (``apply_image``, ``apply_segmentation``), and returns entries of the
                 model's input.
@@ -81,6 +84,7 @@ class MultiTaskDatasetMapper:
         self.num_thing_classes = num_thing_classes
         self.num_sem_classes = num_sem_classes
         self.ignore_value = ignore_value
+        self.pixels_per_class = pixels_per_class
         self.extra_targets = tuple(extra_targets)
         mode = "training" if is_train else "inference"
         logging.getLogger(__name__).info("Augmentations in %s: %s", mode, augmentations)
@@ -97,6 +101,7 @@ class MultiTaskDatasetMapper:
             "num_thing_classes": cfg.MODEL.ROI_HEADS.NUM_CLASSES,
             "num_sem_classes": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
             "ignore_value": cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
+            "pixels_per_class": cfg.MODEL.MTL.SEM_SEG_HEAD.PIXELS_PER_CLASS,
         }
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
@@ -137,9 +142,9 @@ class MultiTaskDatasetMapper:
             if len(crowd_boxes):
                 item["crowd_boxes"] = torch.from_numpy(crowd_boxes)
         if "sem_seg" in self.tasks and sem_seg is not None:
-            item["sem_seg"] = torch.from_numpy(sem_seg.astype(np.int64))
+            item["sem_seg"] = self._sem_seg_target(sem_seg)
         if "edge_file_name" in needed:
-            drawn = [_read_label(name, record, partial(read_label_map, name)) for name in edge_files(record)]
+            drawn = [read_label(name, record, partial(read_label_map, name)) for name in edge_files(record)]
             item["edge"] = _to_long(edge_consensus([transform_edges(edge, transforms, size) for edge in drawn]))
         elif "edge" in needed:
             uses_sem_seg = "sem_seg_file_name" in EDGE_LABELS[record["edge_source"]]
@@ -174,6 +179,11 @@ class MultiTaskDatasetMapper:
                 needed.add("masks")
         return needed
 
+    def _sem_seg_target(self, sem_seg: np.ndarray) -> torch.Tensor:
+        if self.pixels_per_class:
+            sem_seg = limit_pixels(sem_seg, self.pixels_per_class, self.ignore_value)
+        return _to_long(sem_seg)
+
     def _read_image(self, item: dict[str, Any]) -> np.ndarray:
         name = item["file_name"]
         image = read_image(name, self.image_format)
@@ -185,7 +195,7 @@ class MultiTaskDatasetMapper:
 
     def _read_sem_seg(self, record: dict[str, Any]) -> np.ndarray:
         name = record["sem_seg_file_name"]
-        sem_seg = _read_label(name, record, partial(read_semantic_ids, record))
+        sem_seg = read_sem_seg(record)
         count = self.num_sem_classes
         if count is not None:
             largest = int(np.max(sem_seg, where=sem_seg != self.ignore_value, initial=0))
@@ -240,7 +250,12 @@ def _crowds(annotations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [annotation for annotation in annotations if annotation.get("iscrowd", 0)]
 
 
-def _read_label(name: str, record: dict[str, Any], read: Callable[..., np.ndarray]) -> np.ndarray:
+def read_sem_seg(record: Mapping[str, Any]) -> np.ndarray:
+    """Return the semantic ids of a record, (H, W), those of the run."""
+    return read_label(record["sem_seg_file_name"], record, partial(read_semantic_ids, record))
+
+
+def read_label(name: str, record: Mapping[str, Any], read: Callable[..., np.ndarray]) -> np.ndarray:
     """Return the ids of a label map, (H, W)."""
     try:
         label = read(open_file=PathManager.open)
@@ -257,7 +272,7 @@ def _to_long(label: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(label.astype(np.int64))
 
 
-def _wrong_size(name: str, found: np.ndarray, record: dict[str, Any]) -> BrokenSampleError:
+def _wrong_size(name: str, found: np.ndarray, record: Mapping[str, Any]) -> BrokenSampleError:
     return BrokenSampleError(
         f"{name}: found {found.shape[1]} x {found.shape[0]} pixels (width x height), expected "
         f"{record['width']} x {record['height']}; correct the file or its record."

@@ -7,25 +7,18 @@ from collections.abc import Mapping, Sequence
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from mtl_d2.data.labels import count_labels
 from mtl_d2.data.schema import DatasetError, DatasetSchema
 from mtl_d2.data.validate import validate_records
 
 logger = logging.getLogger(__name__)
 
-# Keys of a record that carry the labels of a task; one of them is enough.
-RECORD_KEYS: dict[str, tuple[str, ...]] = {
-    "instance": ("annotations",),
-    "sem_seg": ("sem_seg_file_name",),
-    "edge": ("edge_file_name", "edge_source"),
-}
 
-
-def preflight(cfg: CfgNode, *, record_keys: Mapping[str, Sequence[str]] = RECORD_KEYS) -> dict[str, dict[str, int]]:
+def preflight(cfg: CfgNode) -> dict[str, dict[str, int]]:
     """Check every dataset of cfg.DATASETS.TRAIN and TEST against its files, its schema and cfg.
 
     Args:
         cfg: the config of the run.
-        record_keys: label keys of a record by task; tasks that it lacks are not checked for labels.
 
     Returns:
         {dataset: {"images": number, task: number of images labelled for it, ...}}.
@@ -41,7 +34,7 @@ def preflight(cfg: CfgNode, *, record_keys: Mapping[str, Sequence[str]] = RECORD
         records = load_records(name)
         schemas[name] = DatasetSchema.from_metadata(MetadataCatalog.get(name))
         validate_records(records, schemas[name], check_files=True, name=name)
-        counts[name] = {"images": len(records), **_count_labels(records, cfg.MODEL.MTL.TASKS, record_keys)}
+        counts[name] = {"images": len(records), **count_labels(records, cfg.MODEL.MTL.TASKS)}
         _check_class_counts(cfg, name, schemas[name], counts[name])
     _check_same_classes(cfg.DATASETS.TRAIN, schemas)
     _check_tasks_labelled(cfg, counts)
@@ -73,19 +66,6 @@ def load_records(name: str) -> list[dict]:
             f"dataset '{name}': its loader fails with {type(error).__name__}: {error}; check its files, and "
             "that DETECTRON2_DATASETS is the folder that holds them."
         ) from error
-
-
-def _count_labels(
-    records: Sequence[dict], tasks: Sequence[str], record_keys: Mapping[str, Sequence[str]]
-) -> dict[str, int]:
-    def has_label(record: dict, key: str) -> bool:
-        return key in record and not (key == "edge_source" and record[key] == "none")
-
-    return {
-        task: sum(any(has_label(record, key) for key in record_keys[task]) for record in records)
-        for task in tasks
-        if task in record_keys
-    }
 
 
 def _check_class_counts(cfg: CfgNode, name: str, schema: DatasetSchema, counts: Mapping[str, int]) -> None:

@@ -37,10 +37,11 @@ def seeded(*key: int) -> Iterator[None]:
 
 
 class SeededDataset(Dataset[dict[str, Any]]):
-    """Map records under a random state that is a function of (seed, epoch, index).
+    """Map records under a random state that is a function of the seed and the sample's key.
 
-    A broken sample (:class:`BrokenSampleError`) is replaced by another record, drawn from (seed, epoch,
-    index) too; the replacement's "skipped_files" lists the file names of the records that it stands for.
+    A key is (epoch, index), or (epoch, index, n) for the n-th repeat of an image within an epoch. A broken sample
+    (:class:`BrokenSampleError`) is replaced by another record, drawn from the seed and the key too; the
+    replacement's "skipped_files" lists the file names of the records that it stands for.
 
     Args:
         records: what can be indexed by 0 to len - 1.
@@ -65,10 +66,10 @@ class SeededDataset(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.records)  # type: ignore[arg-type]  # a map-style dataset has a length
 
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+    def __getitem__(self, key: tuple[int, ...]) -> dict[str, Any]:
         """
         Args:
-            key: epoch and index.
+            key: epoch, index and, if the image comes again in its epoch, which repeat it is.
 
         Raises:
             BrokenSampleError: as many records as were tried are broken.

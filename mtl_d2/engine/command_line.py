@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from detectron2.engine import default_argument_parser
 
+from ..data.mixing import check_settings
 from . import lazy, run
 from .defaults import setup_cfg
 from .launch import launch
@@ -71,4 +72,6 @@ def _device_of(args: argparse.Namespace) -> str:
     """Return the device that the config asks for; an error in the config shows before any process starts."""
     if args.config_file.endswith(".py"):
         return lazy.load_config(args).train.device
-    return setup_cfg(args.config_file, args.opts or ()).MODEL.DEVICE
+    cfg = setup_cfg(args.config_file, args.opts or ())
+    check_settings(cfg)
+    return cfg.MODEL.DEVICE

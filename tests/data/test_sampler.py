@@ -1,6 +1,5 @@
 from itertools import islice
 
-import numpy as np
 import pytest
 
 from mtl_d2.data import MultiTaskBatchSampler
@@ -37,9 +36,14 @@ def test_a_late_start_costs_nothing_and_small_datasets_wrap_within_a_batch():
 
 
 def test_the_seed_decides_the_order():
-    orders = [MultiTaskBatchSampler(50, 1, seed=seed).permutation(0) for seed in (0, 0, 1)]
-    assert np.array_equal(orders[0], orders[1])
-    assert not np.array_equal(orders[0], orders[2])
+    orders = [next(iter(MultiTaskBatchSampler(50, 50, seed=seed))) for seed in (0, 0, 1)]
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_batches_of_ones_own_are_shared_among_the_ranks():
+    options = {"seed": 0, "num_ranks": 2, "start_batch": 5, "batches": lambda k: [(k, i) for i in range(4)]}
+    parts = [next(iter(MultiTaskBatchSampler(9, 2, rank=rank, **options))) for rank in (0, 1)]
+    assert parts == [[(5, 0), (5, 1)], [(5, 2), (5, 3)]]
 
 
 @pytest.mark.parametrize(

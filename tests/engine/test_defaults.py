@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from mtl_d2.engine.command_line import main
 from mtl_d2.engine.defaults import check_supported, draw_seed, setup_cfg
 
 
@@ -72,3 +73,9 @@ def test_a_drawn_seed_is_drawn_once_for_a_run_and_its_resumptions(tmp_path: Path
     assert draw_seed(str(tmp_path)) != first  # nothing to resume there
     write(tmp_path / "last_checkpoint", "model_0000001.pth")
     assert draw_seed(str(tmp_path)) == first
+
+
+def test_a_mixture_that_cannot_be_ends_the_command_with_a_sentence() -> None:
+    words = ["--config-file", "configs/quick/mixing.yaml", "DATALOADER.MTL.TASK_RATIOS.edge", "1.2"]
+    with pytest.raises(SystemExit, match="TASK_RATIOS.edge: found 1.2, expected a share of the images"):
+        main(words)

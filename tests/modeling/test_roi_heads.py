@@ -120,6 +120,20 @@ def test_half_precision_features_give_float32_losses_and_results(
     assert {result.scores.dtype, result.pred_boxes.tensor.dtype, result.pred_masks.dtype} == {torch.float32}
 
 
+@pytest.mark.parametrize(("size", "fraction"), [(16, 0.25), (16, 0.5), (8, 0.25)])
+def test_the_sample_of_regions_has_the_size_and_the_foreground_that_the_config_says(
+    rcnn_cfg, input_shape, make_targets, size, fraction
+):
+    rcnn_cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE, rcnn_cfg.MODEL.ROI_HEADS.POSITIVE_FRACTION = size, fraction
+    heads = build(rcnn_cfg, input_shape)
+    proposals = make_proposals()
+    proposals.proposal_boxes.tensor[:20] = torch.tensor(BOXES[0])  # half of them are an object's own box
+    with EventStorage():
+        (sampled,) = heads.label_and_sample_proposals([proposals], [make_targets(*BOXES)])
+    assert len(sampled) == size
+    assert (sampled.gt_classes < 3).sum() == size * fraction
+
+
 def test_the_predictor_is_the_one_with_a_choice_of_losses(rcnn_cfg, input_shape):
     rcnn_cfg.MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE = "iou"
     predictor = build(rcnn_cfg, input_shape).box_predictor

@@ -58,6 +58,19 @@ def test_focal_without_focus_is_the_cross_entropy_of_all_anchors_per_positive(
     assert torch.allclose(losses["loss_rpn_cls"], total / (labels == 1).sum())
 
 
+def test_the_sample_of_anchors_has_the_size_and_at_most_the_positives_that_the_config_says(
+    rcnn_cfg, input_shape, features, make_targets
+):
+    # Boxes on a grid of 16 pixels: far more positive anchors than are sampled.
+    boxes = [[float(x), float(y), x + 16.0, y + 16.0] for x in range(0, 48, 16) for y in range(0, 48, 16)]
+    for size, fraction in ((12, 0.5), (12, 0.25), (7, 0.0)):
+        rcnn_cfg.MODEL.RPN.BATCH_SIZE_PER_IMAGE, rcnn_cfg.MODEL.RPN.POSITIVE_FRACTION = size, fraction
+        rpn = build(rcnn_cfg, input_shape)
+        anchors = rpn.anchor_generator([features["p2"], features["p3"]])
+        (labels,) = rpn.label_and_sample_anchors(anchors, [make_targets(*boxes)])[0]
+        assert ((labels == 1).sum(), (labels == 0).sum()) == (int(size * fraction), size - int(size * fraction))
+
+
 def test_focal_starts_at_the_prior(rcnn_cfg, input_shape):
     rcnn_cfg.MODEL.MTL.RPN.OBJECTNESS_LOSS = "focal"
     bias = build(rcnn_cfg, input_shape).rpn_head.objectness_logits.bias
