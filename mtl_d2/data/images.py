@@ -22,6 +22,7 @@ READ_ERRORS = (
     zlib.error,
     Image.DecompressionBombError,
 )
+_EXIF_ORIENTATION, _TURNED = 274, (5, 6, 7, 8)
 
 
 class BrokenSampleError(ValueError):
@@ -56,6 +57,19 @@ def read_image(path: str, image_format: str, *, max_pixels: int = 0) -> np.ndarr
     except READ_ERRORS as error:
         raise unreadable(path, error) from error
     return _contiguous(utils.convert_PIL_to_numpy(Image.fromarray(gray), image_format), image_format)
+
+
+def upright_size(path: str) -> tuple[int, int]:
+    """Height and width in pixels as :func:`read_image` gives them; no pixel is read.
+
+    Raises:
+        OSError: the file is missing or no image.
+    """
+    with PathManager.open(path, "rb") as file, Image.open(file) as image:
+        width, height = image.size
+        if image.getexif().get(_EXIF_ORIENTATION) in _TURNED:
+            return width, height
+    return height, width
 
 
 @contextmanager
