@@ -147,10 +147,9 @@ def image_header_problems(record: dict) -> Iterator[Problem]:
 
 
 def size_problems(size: tuple[int, int], record: dict, key: str) -> Iterator[Problem]:
-    """A file of another (width, height) than the record says."""
-    expected = (record["width"], record["height"])
-    if size != expected:
-        of = f"{expected[0]}x{expected[1]}, the size of image {record['image_id']!r} in its record"
+    """A file of another (width, height) than the record says, if it says one."""
+    if "height" in record and size != (record["width"], record["height"]):
+        of = f"{record['width']}x{record['height']}, the size of image {record.get('image_id')!r} in its record"
         yield Problem("size", key, f"is {size[0]}x{size[1]} pixels", of, "correct the file or the record")
 
 

@@ -1,0 +1,219 @@
+"""A corrected copy of a dataset: what can be corrected without a guess is, the rest stays and is said."""
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from detectron2.data import MetadataCatalog
+from PIL import Image
+
+from ..datasets import register_coco_multitask
+from ..schema import DatasetError, DatasetSchema
+from .coco_json import CocoFile
+from .dataset import DatasetReport
+from .fix_json import fix_annotation, labels_fit, renumber
+from .paths import DatasetPaths, dataset_paths
+from .record import RecordReport
+
+_LABEL_FOLDERS = {"sem_seg_file_name": "semantic", "edge_file_name": "edges"}
+
+
+@dataclass(frozen=True)
+class FixReport:
+    """What was done.
+
+    Attributes:
+        name: under which the copy is registered: the dataset's with "_fixed".
+        done: how often each correction was made.
+        description: the YAML file that describes the copy.
+    """
+
+    name: str
+    done: Counter[str]
+    description: Path
+
+
+def require_new_folder(folder: Path) -> None:
+    """Raise DatasetError where a folder is there and not empty: nothing is corrected in place."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DatasetError(f"{folder}: exists and is not empty, expected a new folder for the copy; name another.")
+
+
+def fix_dataset(report: DatasetReport, folder: Path, *, copy: bool = False) -> FixReport:
+    """Write a corrected copy of a dataset that has a COCO json: the json, and its images and labels.
+
+    Args:
+        report: of ``check_dataset``.
+        folder: new or empty; gets instances.json, images/, semantic/ or edges/, and NAME.yaml.
+        copy: the files themselves; otherwise links to those that need no correction.
+
+    Raises:
+        DatasetError: the folder is not empty, or the dataset has no json that can be read.
+    """
+    require_new_folder(folder)
+    paths = dataset_paths(MetadataCatalog.get(report.name))
+    if not paths.json_file or not paths.image_root or paths.description is not None:
+        raise DatasetError(f"dataset '{report.name}': only a dataset registered with a COCO json can be fixed.")
+    coco = CocoFile(paths.json_file, paths.image_root)
+    if not isinstance(coco.content.get("images"), list) or not isinstance(coco.content.get("annotations"), list):
+        raise DatasetError(f"{paths.json_file}: cannot be fixed: it is no COCO json; restore the file.")
+    done: Counter[str] = Counter()
+    place = shutil.copyfile if copy else _link
+    by_file = {
+        r["file_name"]: (r, seen) for r, seen in zip(report.records, report.record_reports, strict=True) if seen.image
+    }
+    kept = _fix_images(coco, by_file, done)
+    _fix_annotations(coco, kept, done)
+    for record, seen in kept.values():
+        _place_files(record, seen, paths, folder, place=place, done=done)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "instances.json").write_text(json.dumps(coco.content))
+    done["left out label files without an image"] = sum(f.kind == "label_orphan" for f in report.faults)
+    name = f"{report.name}_fixed"
+    semantic = folder / "semantic" if (folder / "semantic").is_dir() else None
+    register_coco_multitask(name, report.schema, folder / "instances.json", folder / "images", semantic, replace=True)
+    description = folder / f"{name}.yaml"
+    description.write_text(yaml.safe_dump(_describe(name, report.schema, semantic is not None), sort_keys=False))
+    return FixReport(name, +done, description)
+
+
+_Place = Callable[[str, Path], Any]  # puts a file at a path
+_Kept = dict[int, tuple[dict, RecordReport]]
+
+
+def _fix_images(coco: CocoFile, by_file: dict[str, tuple[dict, RecordReport]], done: Counter[str]) -> _Kept:
+    """Correct 'images'; returns what was checked by the number of the entry that is kept."""
+    by_image: dict[Any, list[dict]] = {}
+    for entry in _dicts(coco.content["annotations"]):
+        by_image.setdefault(_key(entry.get("image_id")), []).append(entry)
+    entries, kept = [], {}
+    for entry in _dicts(coco.content["images"]):
+        path = os.path.join(coco.image_root, entry["file_name"]) if isinstance(entry.get("file_name"), str) else ""
+        if path not in by_file:
+            done["removed images whose file cannot be read"] += 1
+            continue
+        record, seen = by_file[path]
+        assert seen.image is not None
+        size = seen.image.height, seen.image.width
+        if (entry.get("height"), entry.get("width")) != size and _agree(record, seen, by_image, size):
+            entry["height"], entry["width"] = size
+            done["took sizes of images from their files"] += 1
+        kept[len(entries)] = record, seen
+        entries.append(entry)
+    coco.content["images"] = entries
+    return kept
+
+
+def _agree(record: dict, seen: RecordReport, by_image: dict[Any, list[dict]], size: tuple[int, int]) -> bool:
+    """Whether all labels of an image have the size of its file."""
+    for key in _LABEL_FOLDERS:
+        if key in record and os.path.isfile(record[key]) and _label_size(record[key]) != size:
+            return False
+    return labels_fit(by_image.get(_key(record.get("image_id")), []), size)
+
+
+def _label_size(path: str) -> tuple[int, int] | None:
+    try:
+        with Image.open(path) as label:
+            return label.height, label.width
+    except (OSError, ValueError):
+        return None
+
+
+def _fix_annotations(coco: CocoFile, kept: _Kept, done: Counter[str]) -> None:
+    images = {_key(entry.get("id")): entry for entry in coco.content["images"]}
+    known = {_key(record["image_id"]) for record in coco.records}
+    entries = []
+    for entry in coco.content["annotations"]:
+        image = images.get(_key(entry.get("image_id"))) if isinstance(entry, dict) else None
+        if image is None:
+            if isinstance(entry, dict) and _key(entry.get("image_id")) in known:
+                done["removed annotations of images that were removed"] += 1
+            else:
+                entries.append(entry)  # of no image at all: no safe guess
+            continue
+        size = image.get("height"), image.get("width")
+        what = fix_annotation(entry, size) if all(isinstance(v, int) and v > 0 for v in size) else ""
+        done[what] += 1
+        if not what.startswith("removed"):
+            entries.append(entry)
+    del done[""]
+    renumber(entries, done)
+    coco.content["annotations"] = entries
+
+
+def _place_files(
+    record: dict, seen: RecordReport, paths: DatasetPaths, folder: Path, *, place: _Place, done: Counter[str]
+) -> None:
+    _put(record["file_name"], paths.image_root, folder / "images", place)
+    for key, name in _LABEL_FOLDERS.items():
+        path, root = record.get(key), paths.labels.get(key)
+        if path is None or root is None or not os.path.isfile(path):
+            continue
+        kinds = {fault.kind for fault in seen.faults if fault.file == path}
+        ids = _eight_bits(path) if kinds & {"label_png", "label_palette"} else None
+        if ids is None:
+            _put(path, root, folder / name, place)
+        else:
+            _put(path, root, folder / name, lambda _, target, ids=ids: Image.fromarray(ids).save(target))
+            done["rewrote labels of 16 bits or with a palette as 8-bit ids"] += 1
+
+
+def _put(path: str, root: str, folder: Path, place: _Place) -> None:
+    target = folder / os.path.relpath(path, root)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not target.exists():
+        place(path, target)
+
+
+def _link(path: str, target: Path) -> None:
+    target.symlink_to(os.path.abspath(path))
+
+
+def _eight_bits(path: str) -> np.ndarray | None:
+    """The ids of a label with a palette or of 16 bits, uint8; None where they do not fit, or it is of colours."""
+    try:
+        with Image.open(path) as image:
+            ids = np.asarray(image)
+    except (OSError, ValueError, SyntaxError):
+        return None
+    if (
+        ids.ndim != 2
+        or ids.dtype == bool
+        or (image.mode not in ("P", "I", "I;16", "I;16B"))
+        or ids.max(initial=0) > 255
+    ):
+        return None
+    return ids.astype(np.uint8)
+
+
+def _describe(name: str, schema: DatasetSchema, has_semantic: bool) -> dict[str, Any]:
+    description: dict[str, Any] = {"name": name, "images": "images", "instances": "instances.json"}
+    description["thing_classes"] = list(schema.thing_classes)
+    if has_semantic:
+        stuff = [schema.stuff_classes[i] for i in schema.stuff_ids or ()]
+        description["semantic"] = {
+            "folder": "semantic",
+            "classes": list(schema.stuff_classes),
+            "stuff": stuff,
+            "ignore_label": schema.ignore_label,
+        }
+    if schema.edge_source != "none":
+        description["edges"] = {"derive": schema.edge_source}
+    return {**description, "max_dets": schema.max_dets}
+
+
+def _dicts(entries: list[Any]) -> Iterator[dict[str, Any]]:
+    return (entry for entry in entries if isinstance(entry, dict))
+
+
+def _key(value: Any) -> Any:
+    """An id as a key of a dict; what no id can be is None."""
+    return value if isinstance(value, int | str) else None
