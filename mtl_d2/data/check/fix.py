@@ -4,10 +4,10 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
@@ -66,13 +66,10 @@ def fix_dataset(report: DatasetReport, folder: Path, *, copy: bool = False) -> F
         raise DatasetError(f"{paths.json_file}: cannot be fixed: it is no COCO json; restore the file.")
     done: Counter[str] = Counter()
     place = shutil.copyfile if copy else _link
-    by_file = {
-        r["file_name"]: (r, seen) for r, seen in zip(report.records, report.record_reports, strict=True) if seen.image
-    }
-    kept = _fix_images(coco, by_file, done)
-    _fix_annotations(coco, kept, done)
-    for record, seen in kept.values():
-        _place_files(record, seen, paths, folder, place=place, done=done)
+    kept = _fix_images(coco, _records_by_file(coco, report, paths), done)
+    _fix_annotations(coco, done)
+    for checked in kept:
+        _place_files(checked, paths, folder, place=place, done=done)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "instances.json").write_text(json.dumps(coco.content))
     done["left out label files without an image"] = sum(f.kind == "label_orphan" for f in report.faults)
@@ -85,38 +82,57 @@ def fix_dataset(report: DatasetReport, folder: Path, *, copy: bool = False) -> F
 
 
 _Place = Callable[[str, Path], Any]  # puts a file at a path
-_Kept = dict[int, tuple[dict, RecordReport]]
 
 
-def _fix_images(coco: CocoFile, by_file: dict[str, tuple[dict, RecordReport]], done: Counter[str]) -> _Kept:
-    """Correct 'images'; returns what was checked by the number of the entry that is kept."""
+class _Checked(NamedTuple):
+    record: dict
+    report: RecordReport
+
+    @property
+    def is_readable(self) -> bool:
+        kinds = {f.kind for f in self.report.faults if f.file == self.record["file_name"]}
+        return not kinds & {"missing", "unreadable"}
+
+
+def _records_by_file(coco: CocoFile, report: DatasetReport, paths: DatasetPaths) -> dict[str, _Checked]:
+    """What was checked of each image file of the json; of one that the loader left out, nothing was."""
+    coco.add_labels(paths.labels, "none", partial=True)
+    unchecked = RecordReport([], None, None)
+    found = {record["file_name"]: _Checked(record, unchecked) for record in coco.records if "file_name" in record}
+    pairs = zip(report.records, report.record_reports, strict=True)
+    return found | {r["file_name"]: _Checked(r, checked) for r, checked in pairs if "file_name" in r}
+
+
+def _fix_images(coco: CocoFile, by_file: Mapping[str, _Checked], done: Counter[str]) -> list[_Checked]:
+    """Correct 'images'; returns what was checked of those that are kept."""
     by_image: dict[Any, list[dict]] = {}
     for entry in _dicts(coco.content["annotations"]):
         by_image.setdefault(_key(entry.get("image_id")), []).append(entry)
-    entries, kept = [], {}
-    for entry in _dicts(coco.content["images"]):
-        path = os.path.join(coco.image_root, entry["file_name"]) if isinstance(entry.get("file_name"), str) else ""
-        if path not in by_file:
+    entries, kept = [], []
+    for entry in coco.content["images"]:
+        name = entry.get("file_name") if isinstance(entry, dict) else None
+        found = by_file.get(os.path.join(coco.image_root, name)) if isinstance(name, str) else None
+        if found is None or not found.is_readable:
             done["removed images whose file cannot be read"] += 1
             continue
-        record, seen = by_file[path]
-        assert seen.image is not None
-        size = seen.image.height, seen.image.width
-        if (entry.get("height"), entry.get("width")) != size and _agree(record, seen, by_image, size):
-            entry["height"], entry["width"] = size
-            done["took sizes of images from their files"] += 1
-        kept[len(entries)] = record, seen
+        image = found.report.image
+        if image is not None and (entry.get("height"), entry.get("width")) != (image.height, image.width):
+            size = image.height, image.width
+            if _agree(found.record, by_image.get(_key(entry.get("id")), []), size):
+                entry["height"], entry["width"] = size
+                done["took sizes of images from their files"] += 1
+        kept.append(found)
         entries.append(entry)
     coco.content["images"] = entries
     return kept
 
 
-def _agree(record: dict, seen: RecordReport, by_image: dict[Any, list[dict]], size: tuple[int, int]) -> bool:
+def _agree(record: dict, annotations: list[dict[str, Any]], size: tuple[int, int]) -> bool:
     """Whether all labels of an image have the size of its file."""
     for key in _LABEL_FOLDERS:
         if key in record and os.path.isfile(record[key]) and _label_size(record[key]) != size:
             return False
-    return labels_fit(by_image.get(_key(record.get("image_id")), []), size)
+    return labels_fit(annotations, size)
 
 
 def _label_size(path: str) -> tuple[int, int] | None:
@@ -127,7 +143,7 @@ def _label_size(path: str) -> tuple[int, int] | None:
         return None
 
 
-def _fix_annotations(coco: CocoFile, kept: _Kept, done: Counter[str]) -> None:
+def _fix_annotations(coco: CocoFile, done: Counter[str]) -> None:
     images = {_key(entry.get("id")): entry for entry in coco.content["images"]}
     known = {_key(record["image_id"]) for record in coco.records}
     entries = []
@@ -149,9 +165,8 @@ def _fix_annotations(coco: CocoFile, kept: _Kept, done: Counter[str]) -> None:
     coco.content["annotations"] = entries
 
 
-def _place_files(
-    record: dict, seen: RecordReport, paths: DatasetPaths, folder: Path, *, place: _Place, done: Counter[str]
-) -> None:
+def _place_files(checked: _Checked, paths: DatasetPaths, folder: Path, *, place: _Place, done: Counter[str]) -> None:
+    record, seen = checked
     _put(record["file_name"], paths.image_root, folder / "images", place)
     for key, name in _LABEL_FOLDERS.items():
         path, root = record.get(key), paths.labels.get(key)
