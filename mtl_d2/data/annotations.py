@@ -74,7 +74,7 @@ def segmentation_problems(segmentation: object, size: tuple[int, int]) -> Iterat
     """
     if isinstance(segmentation, dict):
         found = segmentation.get("size")
-        if not is_numbers(found) or list(found) != list(size) or "counts" not in segmentation:  # type: ignore[call-overload]
+        if not is_numbers(found) or [*found] != [*size] or "counts" not in segmentation:  # type: ignore[misc]
             expected = f"'counts' and the image's [height, width] {list(size)}"
             fix = "encode the mask at the image's size"
             yield Problem("rle_size", "segmentation", f"an RLE of size {shorten(found)}", expected, fix)

@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 from detectron2.utils.file_io import PathManager
@@ -93,7 +94,7 @@ def _file_faults(records: Sequence[dict], schema: DatasetSchema) -> Iterator[Fau
     edges = [r for r in records if "edge_file_name" in r]
     yield from _in_threads(lambda r: missing_problems(r["file_name"], "file_name"), records, "file_name")
     for key, group in (("sem_seg_file_name", labelled), ("edge_file_name", edges)):
-        yield from _in_threads(lambda r, key=key: label_header_problems(r, key), group, key)
+        yield from _in_threads(partial(label_header_problems, key=key), group, key)
     yield from _in_threads(image_header_problems, _spread(records, HEADER_SAMPLE), "file_name")
     ids = _spread(labelled, LABEL_SAMPLE)
     yield from _in_threads(lambda r: _label_file_problems(r, schema), ids, "sem_seg_file_name")

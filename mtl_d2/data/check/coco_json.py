@@ -157,8 +157,10 @@ class CocoFile:
             partial: an image without a file is unlabelled.
         """
         for record in self.records:
-            name = os.path.relpath(record["file_name"], self.image_root) if "file_name" in record else None
-            for key, folder in folders.items() if name else ():
+            if "file_name" not in record:
+                continue
+            name = os.path.relpath(record["file_name"], self.image_root)
+            for key, folder in folders.items():
                 label = os.path.join(folder, Path(name).with_suffix(".png"))
                 if not partial or os.path.isfile(label):
                     record[key] = label

@@ -1,5 +1,6 @@
 """A corrected copy of a dataset: what can be corrected without a guess is, the rest stays and is said."""
 
+import functools
 import json
 import os
 import shutil
@@ -177,7 +178,7 @@ def _place_files(checked: _Checked, paths: DatasetPaths, folder: Path, *, place:
         if ids is None:
             _put(path, root, folder / name, place)
         else:
-            _put(path, root, folder / name, lambda _, target, ids=ids: Image.fromarray(ids).save(target))
+            _put(path, root, folder / name, functools.partial(_save, ids))
             done["rewrote labels of 16 bits or with a palette as 8-bit ids"] += 1
 
 
@@ -186,6 +187,10 @@ def _put(path: str, root: str, folder: Path, place: _Place) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if not target.exists():
         place(path, target)
+
+
+def _save(ids: np.ndarray, path: str, target: Path) -> None:
+    Image.fromarray(ids).save(target)
 
 
 def _link(path: str, target: Path) -> None:

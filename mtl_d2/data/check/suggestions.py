@@ -78,14 +78,14 @@ def anchor_sizes(boxes: np.ndarray) -> list[int]:
 
 
 def aspect_ratios(boxes: np.ndarray) -> list[float]:
-    """Three ratios height / width: the centres of a k-means of their logarithms, from the quantiles 1/6, 1/2, 5/6.
+    """Up to three ratios height / width: the centres of a k-means of their logarithms, from the quantiles 1/6, 1/2, 5/6.
 
     Args:
         boxes: (M, 2) width and height.
     """
     ratios = np.log(boxes[:, 1] / boxes[:, 0])
-    start = np.quantile(ratios, [1 / 6, 1 / 2, 5 / 6])
-    centers = kmeans2(ratios[:, None], start[:, None], minit="matrix", missing="warn")[0][:, 0]
+    start = np.unique(np.quantile(ratios, [1 / 6, 1 / 2, 5 / 6]))
+    centers = kmeans2(ratios[:, None], start[:, None], minit="matrix")[0][:, 0]
     return sorted({round(float(ratio), 2) for ratio in np.exp(centers)})
 
 
