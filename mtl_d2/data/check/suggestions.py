@@ -78,7 +78,7 @@ def anchor_sizes(boxes: np.ndarray) -> list[int]:
 
 
 def aspect_ratios(boxes: np.ndarray) -> list[float]:
-    """Up to three ratios height / width: the centres of a k-means of their logarithms, from the quantiles 1/6, 1/2, 5/6.
+    """Up to three ratios height / width: centres of a k-means of their logarithms, from the quantiles 1/6, 1/2, 5/6.
 
     Args:
         boxes: (M, 2) width and height.
