@@ -43,10 +43,11 @@ class PanopticMerge:
         combine = cfg.MODEL.PANOPTIC_FPN.COMBINE
         if not combine.ENABLED:
             return None
-        names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
-        stuff_ids = MetadataCatalog.get(names[0]).get("stuff_ids") if names else None
+        # Of the first dataset that says it: one without semantic labels does not.
+        found = (MetadataCatalog.get(name).get("stuff_ids") for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
+        stuff_ids = next((tuple(ids) for ids in found if ids is not None), None)
         return cls(
-            stuff_ids=None if stuff_ids is None else tuple(stuff_ids),
+            stuff_ids=stuff_ids,
             overlap_threshold=combine.OVERLAP_THRESH,
             stuff_area_threshold=combine.STUFF_AREA_LIMIT,
             score_threshold=combine.INSTANCES_CONFIDENCE_THRESH,

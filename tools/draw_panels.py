@@ -23,6 +23,7 @@ from PIL import Image
 from tqdm import tqdm
 
 import mtl_d2  # noqa: F401  registers models and datasets
+from mtl_d2.data import resolve_dataset
 from mtl_d2.evaluation.edge_ground_truth import ground_truth_edges
 from mtl_d2.visualization import draw_overview, draw_panel, read_labels
 
@@ -33,7 +34,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--weights", metavar="FILE", help="a checkpoint; without it, the config's MODEL.WEIGHTS")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the pictures go")
     parser.add_argument("--num-images", type=int, default=8, help="the first so many of the dataset (default: 8)")
-    parser.add_argument("--dataset", metavar="NAME", help="a registered dataset")
+    parser.add_argument("--dataset", metavar="NAME", help="a registered dataset, or the YAML of one")
     parser.add_argument("--score-threshold", type=float, default=0.5, help="of the instances that are drawn")
     parser.add_argument("--no-labels", action="store_true", help="leave out the row of labels")
     parser.add_argument(
@@ -83,7 +84,7 @@ def main() -> None:
     args = parse_args()
     import_files(args.imports)
     cfg, model = build(args)
-    dataset = args.dataset or cfg.DATASETS.TEST[0]
+    dataset = resolve_dataset(args.dataset or cfg.DATASETS.TEST[0])
     records = {record["image_id"]: record for record in DatasetCatalog.get(dataset)}
     metadata = MetadataCatalog.get(dataset)
     args.output.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 import mtl_d2  # noqa: F401  registers the datasets
+from mtl_d2.data import resolve_dataset
 from mtl_d2.engine.record import new_record, write_record
 from mtl_d2.engine.results_page import render_main_figures
 from mtl_d2.evaluation.edge import EdgeEvaluator
@@ -25,6 +26,7 @@ from mtl_d2.structures import sobel_edges
 
 def main() -> None:
     args = parse_args()
+    args.dataset = resolve_dataset(args.dataset)
     records = [record for record in DatasetCatalog.get(args.dataset) if has_edge_label(record)]
     if not records:
         raise SystemExit(f"No image of {args.dataset} has an edge label: its records need edge_source.")
@@ -52,7 +54,10 @@ def main() -> None:
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dataset", help="registered name, e.g. nuclei_val; set DETECTRON2_DATASETS to its folder")
+    parser.add_argument(
+        "dataset",
+        help="registered name, e.g. nuclei_val, or the YAML of a dataset; set DETECTRON2_DATASETS to its folder",
+    )
     parser.add_argument("--output", type=Path, metavar="DIR", help="where to write; without it, print alone")
     parser.add_argument("--num-images", type=int, metavar="N", help="score the first N labelled images alone")
     parser.add_argument(

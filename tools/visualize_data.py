@@ -23,7 +23,7 @@ from PIL import Image
 from tqdm import tqdm
 
 import mtl_d2  # noqa: F401  registers the datasets
-from mtl_d2.data import BrokenSampleError, MultiTaskDatasetMapper
+from mtl_d2.data import BrokenSampleError, MultiTaskDatasetMapper, resolve_dataset
 from mtl_d2.data.build import get_records
 from mtl_d2.data.seeded import seeded
 from mtl_d2.engine import build_train_mapper, setup_cfg
@@ -35,7 +35,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", required=True, metavar="FILE")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the pictures go")
-    parser.add_argument("--dataset", metavar="NAME", help="default: the first of the config's DATASETS.TRAIN")
+    parser.add_argument("--dataset", metavar="NAME", help="or YAML; default: the first of DATASETS.TRAIN")
     parser.add_argument("--num-images", type=int, default=8, metavar="N", help="default: %(default)s")
     parser.add_argument("--samples", type=int, default=1, metavar="N", help="epochs that are shown (default: 1)")
     parser.add_argument(
@@ -92,7 +92,7 @@ def main() -> int:
         if not args.dataset and not cfg.DATASETS.TRAIN:
             raise ValueError("DATASETS.TRAIN: found no dataset; name one with --dataset.")
         args.output.mkdir(parents=True, exist_ok=True)
-        for name, picture in draw_images(args, cfg, args.dataset or cfg.DATASETS.TRAIN[0]):
+        for name, picture in draw_images(args, cfg, resolve_dataset(args.dataset or cfg.DATASETS.TRAIN[0])):
             if isinstance(picture, str):
                 broken.append(picture)
             else:

@@ -1,7 +1,16 @@
 """Dataset schema, registration and synthetic scenes; from a record to the model's batches."""
 
 from .build import build_multitask_test_loader, build_multitask_train_loader, get_records
-from .datasets import load_coco_multitask, register_all, register_coco_multitask, register_dataset
+from .datasets import (
+    load_coco_multitask,
+    register_all,
+    register_coco_multitask,
+    register_dataset,
+    register_description,
+    register_multitask_dataset,
+    resolve_dataset,
+    resolve_datasets,
+)
 from .mapper import BrokenSampleError, MultiTaskDatasetMapper
 from .preflight import load_records, preflight
 from .sampler import MultiTaskBatchSampler
@@ -23,5 +32,9 @@ __all__ = [
     "register_all",
     "register_coco_multitask",
     "register_dataset",
+    "register_description",
+    "register_multitask_dataset",
+    "resolve_dataset",
+    "resolve_datasets",
     "validate_records",
 ]

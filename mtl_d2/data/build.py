@@ -56,7 +56,7 @@ def get_records(
     _check_metadata(names)  # after loading, which is what fills in some datasets' metadata
     found = len(records)
     if tasks is not None:
-        records = [record for record in records if _is_labelled(record, tasks)]
+        records = [record for record in records if is_labelled(record, tasks)]
         if len(records) < found:
             logger.info("Left out %d of %d images: no label for %s", found - len(records), found, list(tasks))
         if filter_empty and tuple(tasks) == ("instance",):
@@ -149,7 +149,8 @@ def _images_per_rank(images_per_batch: int) -> int:
     return images_per_batch // num_ranks
 
 
-def _is_labelled(record: Record, tasks: Sequence[str]) -> bool:
+def is_labelled(record: Record, tasks: Sequence[str]) -> bool:
+    """Whether a record has a label for one of the tasks; any record may have one for a task that is not known here."""
     return any(
         task not in TASK_LABELS or any(record.get(key) not in (None, "none") for key in TASK_LABELS[task])
         for task in tasks

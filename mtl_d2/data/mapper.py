@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import cv2
@@ -11,7 +12,9 @@ from detectron2.config import CfgNode, configurable
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 from detectron2.structures import Instances
+from detectron2.utils.file_io import PathManager
 
+from ..structures import LabelMapError, read_label_map, read_semantic_ids
 from ..structures.box_masks import BoxMask
 from .images import READ_ERRORS, BrokenSampleError, read_image, unreadable
 from .masks import transform_masks
@@ -26,7 +29,7 @@ from .targets import (
 )
 from .transforms import build_augmentations
 
-LABEL_KEYS = ("annotations", "sem_seg_file_name", "edge_file_name", "edge_source")
+LABEL_KEYS = ("annotations", "sem_seg_file_name", "sem_seg_id_map", "edge_file_name", "edge_source")
 ExtraTarget = Callable[[dict[str, Any], T.TransformList], dict[str, Any]]
 
 
@@ -131,7 +134,9 @@ class MultiTaskDatasetMapper:
         if "sem_seg" in self.tasks and sem_seg is not None:
             item["sem_seg"] = torch.from_numpy(sem_seg.astype(np.int64))
         if "edge_file_name" in needed:
-            item["edge"] = _to_long(transform_edges(self._read_edge(record), transforms, size))
+            name = record["edge_file_name"]
+            edges = _read_label(name, record, partial(read_label_map, name))
+            item["edge"] = _to_long(transform_edges(edges, transforms, size))
         elif "edge" in needed:
             uses_sem_seg = "sem_seg_file_name" in EDGE_LABELS[record["edge_source"]]
             uses_masks = "annotations" in EDGE_LABELS[record["edge_source"]]
@@ -176,7 +181,7 @@ class MultiTaskDatasetMapper:
 
     def _read_sem_seg(self, record: dict[str, Any]) -> np.ndarray:
         name = record["sem_seg_file_name"]
-        sem_seg = _read_label(name, record)
+        sem_seg = _read_label(name, record, partial(read_semantic_ids, record))
         count = self.num_sem_classes
         if count is not None:
             largest = int(np.max(sem_seg, where=sem_seg != self.ignore_value, initial=0))
@@ -186,9 +191,6 @@ class MultiTaskDatasetMapper:
                     f"{self.ignore_value} (ignored); correct the map or MODEL.SEM_SEG_HEAD.NUM_CLASSES."
                 )
         return sem_seg.astype(np.uint8, copy=False)
-
-    def _read_edge(self, record: dict[str, Any]) -> np.ndarray:
-        return _read_label(record["edge_file_name"], record)
 
     def _transform_masks(
         self,
@@ -230,15 +232,14 @@ def _without_crowds(annotations: Sequence[dict[str, Any]]) -> list[dict[str, Any
     return [annotation for annotation in annotations if not annotation.get("iscrowd", 0)]
 
 
-def _read_label(name: str, record: dict[str, Any]) -> np.ndarray:
+def _read_label(name: str, record: dict[str, Any], read: Callable[..., np.ndarray]) -> np.ndarray:
     """Return the ids of a label map, (H, W)."""
-    # Without a format, palette indices stay as they are; Detectron2's "L" turns them into gray values.
     try:
-        label = utils.read_image(name, format=None)
+        label = read(open_file=PathManager.open)
+    except LabelMapError as error:
+        raise BrokenSampleError(str(error)) from error
     except READ_ERRORS as error:
         raise unreadable(name, error) from error
-    if label.ndim != 2:
-        raise BrokenSampleError(f"{name}: found {label.shape[2]} channels, expected a label map of one channel.")
     if label.shape != (record.get("height", label.shape[0]), record.get("width", label.shape[1])):
         raise _wrong_size(name, label, record)
     return label

@@ -58,7 +58,11 @@ def load_records(name: str) -> list[dict]:
     known = DatasetCatalog.list()
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "register it before the run."
+        hint = (
+            f"did you mean {' or '.join(map(repr, near))}?"
+            if near
+            else "register it before the run, or give the path of its YAML."
+        )
         raise DatasetError(f"DATASETS: found {name!r}, expected a registered dataset; {hint}")
     try:
         return DatasetCatalog.get(name)
@@ -109,8 +113,8 @@ def _check_same_classes(names: Sequence[str], schemas: Mapping[str, DatasetSchem
             if getattr(schemas[name], field) != getattr(schemas[given[0]], field):
                 raise DatasetError(
                     f"DATASETS.TRAIN: {field} of '{name}' differ from those of '{given[0]}', expected the "
-                    "same classes in the same order; train on one of them, or register it with the other's "
-                    "classes."
+                    "same classes in the same order; train on one of them, or give it the other's classes "
+                    "('thing_classes', 'semantic.run_classes' and 'class_map' of a description)."
                 )
 
 

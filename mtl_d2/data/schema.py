@@ -68,14 +68,14 @@ class DatasetSchema:
         Raises:
             DatasetError: the metadata already holds another value.
         """
-        for name, value in self._as_metadata().items():
+        for name, value in self.as_metadata().items():
             found = metadata.get(name, value)
             if found != value:
                 raise DatasetError(
                     f"dataset '{metadata.name}': {name} is already {found!r}, expected {value!r}; "
                     "register the dataset under another name."
                 )
-        return metadata.set(**self._as_metadata())
+        return metadata.set(**self.as_metadata())
 
     @classmethod
     def from_metadata(cls, metadata: Metadata) -> "DatasetSchema":
@@ -86,7 +86,8 @@ class DatasetSchema:
         except DatasetError as error:
             raise DatasetError(f"metadata of dataset '{metadata.name}': {error}") from None
 
-    def _as_metadata(self) -> dict:
+    def as_metadata(self) -> dict:
+        """The fields that Detectron2's metadata of the dataset has, without what the dataset lacks."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         if not self.stuff_classes:  # Detectron2 asks with hasattr whether a dataset has a kind of label
             del values["stuff_ids"]

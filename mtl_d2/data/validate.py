@@ -7,12 +7,13 @@ from functools import partial
 
 import numpy as np
 from detectron2.utils.file_io import PathManager
-from PIL import Image
 
-from mtl_d2.data.annotations import annotation_problems
+from mtl_d2.data.annotation_geometry import annotation_problems
 from mtl_d2.data.faults import Fault, Problem
+from mtl_d2.data.file_ends import truncation
 from mtl_d2.data.images import READ_ERRORS, upright_size
 from mtl_d2.data.schema import EDGE_SOURCES, DatasetError, DatasetSchema
+from mtl_d2.structures import LabelMapError, read_semantic_ids
 
 HEADER_SAMPLE = 2048  # images whose header is opened; label headers are 29 bytes and are all read
 LABEL_SAMPLE = 64  # semantic labels whose pixels are read
@@ -26,8 +27,8 @@ def validate_records(records: Sequence[dict], schema: DatasetSchema, *, check_fi
     Args:
         records: dataset dicts; an absent label key means unlabelled, a present and empty one labelled.
         schema: see :meth:`DatasetSchema.from_metadata`.
-        check_files: also that all files exist, that the semantic labels (by their headers, all) and images
-            (HEADER_SAMPLE of them) have the record's size, and that LABEL_SAMPLE labels hold known ids.
+        check_files: also that all files exist and are not cut off, that the semantic labels (by their headers, all)
+            and images (HEADER_SAMPLE of them) have the record's size, and that LABEL_SAMPLE labels hold known ids.
         name: of the dataset, for messages.
 
     Raises:
@@ -95,6 +96,8 @@ def _file_faults(records: Sequence[dict], schema: DatasetSchema) -> Iterator[Fau
     yield from _in_threads(lambda r: missing_problems(r["file_name"], "file_name"), records, "file_name")
     for key, group in (("sem_seg_file_name", labelled), ("edge_file_name", edges)):
         yield from _in_threads(partial(label_header_problems, key=key), group, key)
+    for key, group in (("file_name", [*records]), ("sem_seg_file_name", labelled), ("edge_file_name", edges)):
+        yield from _in_threads(partial(_truncation_problems, key=key), group, key)
     yield from _in_threads(image_header_problems, _spread(records, HEADER_SAMPLE), "file_name")
     ids = _spread(labelled, LABEL_SAMPLE)
     yield from _in_threads(lambda r: _label_file_problems(r, schema), ids, "sem_seg_file_name")
@@ -137,6 +140,12 @@ def label_header_problems(record: dict, key: str) -> Iterator[Problem]:
     yield from size_problems((width, height), record, key)
 
 
+def _truncation_problems(record: dict, key: str) -> Iterator[Problem]:
+    reason = truncation(record[key])
+    if reason is not None:
+        yield Problem("unreadable", key, f"cannot be read to its end ({reason})", "", "restore the file")
+
+
 def image_header_problems(record: dict) -> Iterator[Problem]:
     """An image whose header cannot be read, or says another size than the record."""
     try:
@@ -157,8 +166,11 @@ def size_problems(size: tuple[int, int], record: dict, key: str) -> Iterator[Pro
 def _label_file_problems(record: dict, schema: DatasetSchema) -> Iterator[Problem]:
     key = "sem_seg_file_name"
     try:
-        with PathManager.open(record[key], "rb") as file, Image.open(file) as image:
-            ids = np.unique(np.asarray(image))
+        ids = np.unique(read_semantic_ids(record, open_file=PathManager.open))
+    except LabelMapError as error:
+        reason, _, fix = str(error).removeprefix(f"{record[key]}: ").rstrip(".").partition("; ")
+        yield Problem("label_ids", key, reason, "", fix or "correct the file")
+        return
     except READ_ERRORS as error:
         yield Problem("unreadable", key, f"cannot be read ({error})", "", "restore the file")
         return

@@ -14,6 +14,7 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from ..config import add_mtl_config
+from ..data.datasets import resolve_datasets
 from ..tasks import get_task, known_tasks
 
 
@@ -53,13 +54,15 @@ def setup(args: argparse.Namespace) -> CfgNode:
     """Read the config, start the loggers and seed this process; call it in every process of the job.
 
     A negative SEED is replaced by one that all ranks share (the earlier run's, with ``--resume``), and SOLVER
-    and DATALOADER are scaled if SOLVER.REFERENCE_WORLD_SIZE asks for it. The config is saved to
+    and DATALOADER are scaled if SOLVER.REFERENCE_WORLD_SIZE asks for it. Datasets that are named by the path of a
+    description are registered, and named. The config is saved to
     OUTPUT_DIR/config.yaml.
 
     Args:
         args: of ``detectron2.engine.default_argument_parser()``.
     """
     cfg = setup_cfg(args.config_file, args.opts or ())
+    resolve_datasets(cfg)
     check_supported(cfg)
     cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
     cfg.defrost()

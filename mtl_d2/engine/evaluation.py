@@ -13,7 +13,8 @@ from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators, inference
 from detectron2.utils import comm
 from torch import nn
 
-from ..data.build import build_multitask_test_loader
+from ..data.build import build_multitask_test_loader, is_labelled
+from ..data.preflight import load_records
 from ..evaluation import PanopticEvaluator
 from ..tasks import TaskBranch
 from .launch import unwrap
@@ -81,15 +82,23 @@ def evaluate_datasets(cfg: CfgNode, model: nn.Module) -> Evaluation:
 
 
 def build_evaluators(cfg: CfgNode, model: nn.Module, dataset_name: str) -> dict[str, DatasetEvaluator]:
-    """Return an evaluator for each task of the model, and one for panoptic maps if it makes them."""
+    """Return an evaluator for each task of the model that the dataset has labels for.
+
+    One for panoptic maps is among them if the model makes them and the dataset has instances and semantics.
+    """
     output_dir = os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
     if comm.is_main_process():
         os.makedirs(output_dir, exist_ok=True)
     branches = cast(dict[str, TaskBranch], model.branches)
+    records = load_records(dataset_name)  # which may fill in the metadata that evaluators read
+    labelled = [task for task in branches if any(is_labelled(record, [task]) for record in records)]
+    if len(labelled) < len(branches):
+        unlabelled = sorted(set(branches) - set(labelled))
+        logger.info("%s has no labels for %s, which are not scored on it", dataset_name, ", ".join(unlabelled))
     evaluators: dict[str, DatasetEvaluator] = {
-        task: branch.build_evaluator(cfg, dataset_name, output_dir) for task, branch in branches.items()
+        task: branches[task].build_evaluator(cfg, dataset_name, output_dir) for task in labelled
     }
-    if getattr(model, "panoptic", None) is not None:
+    if getattr(model, "panoptic", None) is not None and {"instance", "sem_seg"} <= set(labelled):
         evaluators["panoptic_seg"] = PanopticEvaluator(dataset_name, output_dir=output_dir)
     return evaluators
 

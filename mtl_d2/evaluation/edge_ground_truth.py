@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from pycocotools import mask as mask_api
 
-from mtl_d2.structures import edges_from_ids, id_map, thin
+from mtl_d2.structures import edges_from_ids, id_map, read_label_map, read_semantic_ids, thin
 from mtl_d2.structures.edges import EDGE
 
 EDGE_SOURCES = ("instance", "semantic", "union")
@@ -44,7 +43,7 @@ def ground_truth_edges(record: Record, ignore_label: int = 255) -> np.ndarray:
     """
     size = int(record["height"]), int(record["width"])
     if "edge_file_name" in record:
-        return thin(_read_map(record["edge_file_name"], size)).astype(np.uint8)
+        return thin(_of_size(read_label_map(record["edge_file_name"]), size, record["edge_file_name"])).astype(np.uint8)
     source = record.get("edge_source")
     if source not in EDGE_SOURCES:
         raise ValueError(f"{_name(record)}: edge_source must be one of {', '.join(EDGE_SOURCES)}, found {source!r}.")
@@ -53,7 +52,8 @@ def ground_truth_edges(record: Record, ignore_label: int = 255) -> np.ndarray:
     masks: Sequence[np.ndarray] = []
     areas: list[int] = []
     if source in ("semantic", "union"):
-        sem_seg = _read_map(_needed(record, "sem_seg_file_name", source), size)
+        label_file = _needed(record, "sem_seg_file_name", source)
+        sem_seg = _of_size(read_semantic_ids(record), size, label_file)
         ignore |= sem_seg == ignore_label
     if source in ("instance", "union"):
         annotations = _needed(record, "annotations", source)
@@ -100,12 +100,10 @@ def _rle(annotation: dict, size: tuple[int, int], record: Record) -> dict:
     return segmentation
 
 
-def _read_map(file_name: str, size: tuple[int, int]) -> np.ndarray:
-    with Image.open(file_name) as image:
-        labels = np.array(image)
-    if labels.shape != size:
-        raise ValueError(f"{file_name} must have one channel and its image's size, {size}, found shape {labels.shape}.")
-    return labels
+def _of_size(label: np.ndarray, size: tuple[int, int], file_name: str) -> np.ndarray:
+    if label.shape != size:
+        raise ValueError(f"{file_name} must have its image's size (height, width), {size}, found {label.shape}.")
+    return label
 
 
 def _needed(record: Record, key: str, source: str) -> Any:

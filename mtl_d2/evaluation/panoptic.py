@@ -115,7 +115,7 @@ class PanopticEvaluator(DatasetEvaluator):
 
     def _true_map(self, record: dict[str, Any]) -> PanopticMap:
         height, width = record["height"], record["width"]
-        sem_seg = read_sem_seg(record["sem_seg_file_name"], len(self._semantic_classes), self._ignore_label)
+        sem_seg = read_sem_seg(record, len(self._semantic_classes), self._ignore_label)
         if sem_seg.shape != (height, width):
             raise ValueError(
                 f"{record['sem_seg_file_name']}: size {sem_seg.shape} found, expected the record's (height, "

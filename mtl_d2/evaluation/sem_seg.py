@@ -2,7 +2,7 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -10,7 +10,10 @@ import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
-from PIL import Image
+
+from mtl_d2.structures import read_semantic_ids
+
+_LABEL_KEYS = ("sem_seg_file_name", "sem_seg_id_map")
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +36,8 @@ class SemSegEvaluator(DatasetEvaluator):
         metadata = MetadataCatalog.get(dataset_name)
         self._class_names = list(metadata.stuff_classes)
         self._ignore_label = int(metadata.get("ignore_label", 255))
-        self._label_files = {
-            record["file_name"]: record["sem_seg_file_name"]
+        self._labels = {
+            record["file_name"]: {key: record[key] for key in _LABEL_KEYS if key in record}
             for record in DatasetCatalog.get(dataset_name)
             if "sem_seg_file_name" in record
         }
@@ -54,8 +57,8 @@ class SemSegEvaluator(DatasetEvaluator):
         """
         num_classes = len(self._class_names)
         for record, output in zip(inputs, outputs, strict=True):
-            label_file = self._label_files.get(record["file_name"])
-            if label_file is None or "sem_seg" not in output:
+            label = self._labels.get(record["file_name"])
+            if label is None or "sem_seg" not in output:
                 continue
             scores = output["sem_seg"]
             if scores.shape[0] != num_classes:
@@ -64,11 +67,12 @@ class SemSegEvaluator(DatasetEvaluator):
                     f"dataset has {num_classes} classes; set MODEL.SEM_SEG_HEAD.NUM_CLASSES to {num_classes}."
                 )
             predicted = scores.argmax(dim=0).cpu().numpy()
-            true = read_sem_seg(label_file, num_classes, self._ignore_label)
+            true = read_sem_seg(label, num_classes, self._ignore_label)
             if predicted.shape != true.shape:
                 raise ValueError(
-                    f"{label_file}: the prediction for {record['file_name']} has size {predicted.shape}, "
-                    f"expected the label's (height, width) = {true.shape}; resize predictions to that size."
+                    f"{label['sem_seg_file_name']}: the prediction for {record['file_name']} has size "
+                    f"{predicted.shape}, expected the label's (height, width) = {true.shape}; resize predictions to "
+                    "that size."
                 )
             self._confusion += confusion_matrix(predicted, true, num_classes)
             self._num_processed += 1
@@ -89,19 +93,19 @@ class SemSegEvaluator(DatasetEvaluator):
         return OrderedDict(sem_seg=sem_seg_figures(confusion, self._class_names))
 
 
-def read_sem_seg(path: str, num_classes: int, ignore_label: int) -> np.ndarray:
-    """A semantic PNG as (H, W) uint8 or wider, void as ``num_classes``.
+def read_sem_seg(record: Mapping[str, Any], num_classes: int, ignore_label: int) -> np.ndarray:
+    """A record's semantic label as (H, W) uint8 or wider, void as ``num_classes``.
 
     Raises:
         ValueError: a label that is neither a class nor ``ignore_label``.
     """
-    label = np.array(Image.open(path))
+    label = read_semantic_ids(record)
     void = label == ignore_label
     unknown = label[(label >= num_classes) & ~void]
     if len(unknown):
         raise ValueError(
-            f"{path}: label {int(unknown.max())} found, expected 0 to {num_classes - 1} or the ignore label "
-            f"{ignore_label}; correct the file, or the metadata's stuff_classes and ignore_label."
+            f"{record['sem_seg_file_name']}: label {int(unknown.max())} found, expected 0 to {num_classes - 1} or "
+            f"the ignore label {ignore_label}; correct the file, or the metadata's stuff_classes and ignore_label."
         )
     if num_classes > np.iinfo(label.dtype).max:
         label = label.astype(np.int64)

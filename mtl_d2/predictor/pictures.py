@@ -1,6 +1,7 @@
 """Answers as pictures: a panel for an image, a video with overlays for a video."""
 
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.data.catalog import Metadata
 from PIL import Image
 
+from ..data import DatasetError, resolve_dataset
 from ..visualization import draw_overlay, draw_panel, reduce_for_drawing
 
 _DRAWN_WHOLE = 2048  # pixels of the longer side: above, a reduced copy is drawn
@@ -19,7 +21,7 @@ _DRAWN_WHOLE = 2048  # pixels of the longer side: above, a reduced copy is drawn
 def find_metadata(cfg: CfgNode) -> Metadata:
     """Class names and colours of the config's first dataset; numbered names where they do not fit the network."""
     names = [*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN]
-    known = MetadataCatalog.get(names[0]) if names and names[0] in MetadataCatalog.list() else Metadata()
+    known = _known_metadata(names[0]) if names else Metadata()
     fields = {key: value for key, value in known.as_dict().items() if key != "name"}
     counts = {"thing": cfg.MODEL.ROI_HEADS.NUM_CLASSES, "stuff": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES}
     for kind, count in counts.items():
@@ -27,6 +29,14 @@ def find_metadata(cfg: CfgNode) -> Metadata:
             fields[f"{kind}_classes"] = [f"class {i}" for i in range(count)]
             fields.pop(f"{kind}_colors", None)
     return Metadata().set(**fields)
+
+
+def _known_metadata(dataset: str) -> Metadata:
+    with suppress(DatasetError):  # of a dataset that is not on this machine
+        name = resolve_dataset(dataset)
+        if name in MetadataCatalog.list():
+            return MetadataCatalog.get(name)
+    return Metadata()
 
 
 class PanelWriter:

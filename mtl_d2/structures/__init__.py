@@ -1,8 +1,22 @@
-"""Arrays that several parts share: edge labels, thinning, non-maximum suppression, masks within their boxes."""
+"""Arrays that several parts share: edge labels, thinning, non-maximum suppression, masks within their boxes,
+label maps on disk."""
 
 from .box_masks import BoxMask, BoxMasks
 from .edge_nms import edge_nms, sobel_edges
 from .edges import downsample_edges, edges_from_ids, id_map
+from .label_maps import LabelMapError, read_label_map, read_semantic_ids
 from .thinning import thin
 
-__all__ = ["BoxMask", "BoxMasks", "downsample_edges", "edge_nms", "edges_from_ids", "id_map", "sobel_edges", "thin"]
+__all__ = [
+    "BoxMask",
+    "BoxMasks",
+    "LabelMapError",
+    "downsample_edges",
+    "edge_nms",
+    "edges_from_ids",
+    "id_map",
+    "read_label_map",
+    "read_semantic_ids",
+    "sobel_edges",
+    "thin",
+]

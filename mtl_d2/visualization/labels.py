@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 from detectron2.data import detection_utils
-from PIL import Image
 
+from mtl_d2.structures import read_semantic_ids
 from mtl_d2.visualization.own_cells import OWN_CELLS
 
 Labels = dict[str, Any]
@@ -36,7 +36,7 @@ def read_labels(
     if "annotations" in record:
         labels["instances"] = _read_instances(record)
     if "sem_seg_file_name" in record:
-        labels["sem_seg"] = np.asarray(Image.open(record["sem_seg_file_name"]))
+        labels["sem_seg"] = read_semantic_ids(record)
     if read_edges is not None and ("edge_file_name" in record or record.get("edge_source") not in (None, "none")):
         labels["edge"] = read_edges(record, ignore_label)
     for key, cell in OWN_CELLS.items():

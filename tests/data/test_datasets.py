@@ -68,32 +68,13 @@ def test_a_link_to_the_image_folder_is_fine(toy):
     assert len(load(toy)) == 2
 
 
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (
-            lambda c: c["categories"][0].update(name="bird"),
-            r"'categories': found 2 \(cat, bird\), expected the 2 thing_classes .*\(cat, dog\)",
-        ),
-        (lambda c: c["annotations"][0].update(category_id=99), "category_id=99"),
-        (lambda c: c["annotations"][0].update(id=2), "not unique"),
-        (lambda c: c["annotations"][0].update(bbox=[]), "empty 'bbox'"),
-        (lambda c: c["images"][0].pop("height"), "KeyError .*height"),
-        (lambda c: c.pop("categories"), "expected COCO's instances format"),
-    ],
-)
-def test_a_broken_json_is_named_with_the_reason(toy, spoil, message):
+def test_categories_of_other_names_are_refused(toy):
     content = write_toy_coco(toy / "other")
-    spoil(content)
+    content["categories"][0]["name"] = "bird"
     save(toy / "other", content)
-    with pytest.raises(DatasetError, match=f"other/instances.json: .*{message}"):
+    message = r"'categories': found 2 \(cat, bird\), expected the 2 thing_classes .*\(cat, dog\)"
+    with pytest.raises(DatasetError, match=f"other/instances.json: {message}"):
         load(toy / "other")
-
-
-def test_loading_leaves_no_scratch_entry_in_the_catalog(toy):
-    before = set(MetadataCatalog.list())
-    load(toy)
-    assert set(MetadataCatalog.list()) == before
 
 
 @pytest.fixture

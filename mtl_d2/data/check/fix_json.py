@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from detectron2.structures import BoxMode
 
+from ..annotation_geometry import mask_box, polygon_extent
 from ..annotations import box_problems, is_numbers, segmentation_problems
-from .geometry import BORDER, all_annotation_problems, mask_box, polygon_extent
+from .geometry import BORDER, all_annotation_problems
 
 Size = tuple[int, int]
 

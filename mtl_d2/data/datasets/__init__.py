@@ -6,6 +6,12 @@ from pathlib import Path
 from mtl_d2.data.datasets import cityscapes, coco, coco_mini, nuclei, shapes
 from mtl_d2.data.datasets.coco_format import load_coco_multitask
 from mtl_d2.data.datasets.register import datasets_root, register_coco_multitask, register_dataset
+from mtl_d2.data.datasets.register_description import (
+    register_description,
+    register_multitask_dataset,
+    resolve_dataset,
+    resolve_datasets,
+)
 
 FAMILIES = (shapes, nuclei, coco_mini, coco, cityscapes)
 
@@ -27,4 +33,8 @@ __all__ = [
     "register_all",
     "register_coco_multitask",
     "register_dataset",
+    "register_description",
+    "register_multitask_dataset",
+    "resolve_dataset",
+    "resolve_datasets",
 ]

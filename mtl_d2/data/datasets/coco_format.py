@@ -1,14 +1,17 @@
 """Records from a COCO instances json, an image folder and a folder of semantic PNGs."""
 
+import logging
 import os
-import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from detectron2.data import MetadataCatalog
-from detectron2.data.datasets import load_coco_json
-
+from mtl_d2.data.datasets.coco_json import read_coco_json
+from mtl_d2.data.description_keys import is_inside
 from mtl_d2.data.schema import DatasetError
+from mtl_d2.data.targets import EDGE_LABELS, has_masks
+
+logger = logging.getLogger(__name__)
 
 
 def load_coco_multitask(
@@ -42,22 +45,86 @@ def load_coco_multitask(
     where = f"dataset '{dataset_name}'" if dataset_name else "dataset"
     for path in (json_file, image_root, sem_seg_root):
         require_path(path, where)
-    records, classes = _load_instances(str(json_file), str(image_root))
+    coco = read_coco_json(json_file)
+    classes = list(coco.categories.values())
     if thing_classes is not None and list(thing_classes) != classes:
         raise DatasetError(
             f"{json_file}: 'categories': found {len(classes)} ({_few(classes)}), expected the "
             f"{len(thing_classes)} thing_classes of {where} ({_few(thing_classes)}); correct one of them."
         )
-    for record in records:
-        _check_inside(record, str(image_root), str(json_file))
+    contiguous: dict[int, int | None] = {category: index for index, category in enumerate(coco.categories)}
+    records = []
+    for image in coco.images:
+        record = new_record(image, str(image_root), str(json_file))
+        record["annotations"] = with_contiguous_ids(coco.annotations.pop(image["id"]), contiguous)
         if sem_seg_root is not None:
-            relative = Path(record["file_name"]).relative_to(image_root).with_suffix(".png")
-            label = os.path.join(sem_seg_root, relative)
+            label = label_path(sem_seg_root, image["file_name"])
             if not partial or os.path.isfile(label):
                 record["sem_seg_file_name"] = label
-        if edge_source != "none" and (edge_source == "instance" or "sem_seg_file_name" in record):
-            record["edge_source"] = edge_source
+        records.append(record)
+    derive_edges_where_labelled(records, edge_source, where)
     return records
+
+
+def new_record(image: Mapping[str, Any], image_root: str, source: str) -> dict[str, Any]:
+    """The record of an image without its labels.
+
+    Args:
+        image: ``id``, ``file_name`` (relative to the folder of the images), ``height`` and ``width`` in pixels.
+        image_root: the folder of the images.
+        source: the file that names the image.
+
+    Raises:
+        DatasetError: the name leaves ``image_root``.
+    """
+    path = os.path.join(image_root, image["file_name"])
+    # Links inside the folder are the user's own; a path in a downloaded file is not.
+    if not is_inside(path, image_root):
+        raise DatasetError(
+            f"{source}: 'file_name' of image {image['id']}: found {path!r}, expected a file inside {image_root}; "
+            "correct the entry."
+        )
+    return {"file_name": path, "height": image["height"], "width": image["width"], "image_id": image["id"]}
+
+
+def label_path(folder: str | os.PathLike, image_name: str) -> str:
+    """The PNG of an image's label: its name without the ending, at the same place below ``folder``."""
+    return os.path.join(folder, Path(image_name).with_suffix(".png"))
+
+
+def with_contiguous_ids(annotations: list[dict], contiguous: Mapping[int, int | None]) -> list[dict]:
+    """The annotations with the run's class ids; those of an ignored class become regions of no class, as crowds are.
+
+    Args:
+        annotations: of one image, with the json's category ids; changed in place.
+        contiguous: {category id: class of the run, or None for ignored}.
+    """
+    for annotation in annotations:
+        category = contiguous[annotation["category_id"]]
+        if category is None:  # there is something, which is neither background nor an example of a class
+            annotation.update(iscrowd=1, class_agnostic=True)
+        annotation["category_id"] = category or 0
+    return annotations
+
+
+def derive_edges_where_labelled(records: Sequence[dict], edge_source: str, where: str) -> None:
+    """Set ``edge_source`` on the records that have the labels it needs; the others have no edge label.
+
+    Args:
+        records: with their other labels.
+        edge_source: "instance", "semantic", "union" or "none".
+        where: the dataset, for the log.
+    """
+    without_masks = 0
+    for record in records:
+        if edge_source == "none" or any(key not in record for key in EDGE_LABELS[edge_source]):
+            continue
+        if "annotations" in EDGE_LABELS[edge_source] and not has_masks(record["annotations"]):
+            without_masks += 1
+            continue
+        record["edge_source"] = edge_source
+    if without_masks:
+        logger.warning("%s: %d images have annotations without a mask: no edges derived there", where, without_masks)
 
 
 def require_path(path: str | os.PathLike | None, where: str, remedy: str = "") -> None:
@@ -65,34 +132,6 @@ def require_path(path: str | os.PathLike | None, where: str, remedy: str = "") -
     if path is not None and not os.path.exists(path):
         remedy = remedy or "set DETECTRON2_DATASETS to the folder that holds the datasets"
         raise DatasetError(f"{where}: {path} does not exist; {remedy}.")
-
-
-def _load_instances(json_file: str, image_root: str) -> tuple[list[dict], list[str]]:
-    # load_coco_json writes what it finds into the metadata, where a mismatch is a bare AssertionError: a
-    # scratch entry gives the same mapping to contiguous ids, and lets the caller compare the names.
-    scratch = f"_coco_{uuid.uuid4().hex}"
-    try:
-        records = load_coco_json(json_file, image_root, scratch)
-        return records, list(MetadataCatalog.get(scratch).thing_classes)
-    except (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split()) or "no details"
-        raise DatasetError(
-            f"{json_file}: {type(error).__name__} ({reason}), expected COCO's instances format "
-            "('images', 'annotations', 'categories'); correct the file."
-        ) from error
-    finally:
-        MetadataCatalog.pop(scratch, None)
-
-
-def _check_inside(record: dict, image_root: str, json_file: str) -> None:
-    # Links inside the folder are the user's own; a path in a downloaded json is not.
-    root = os.path.abspath(image_root)
-    path = os.path.abspath(record["file_name"])
-    if os.path.commonpath([root, path]) != root or path == root:
-        raise DatasetError(
-            f"{json_file}: 'file_name' of image {record['image_id']}: found {record['file_name']!r}, "
-            f"expected a file inside {image_root}; correct the entry."
-        )
 
 
 def _few(names: Sequence[str]) -> str:

@@ -2,7 +2,7 @@ import numpy as np
 import pycocotools.mask as mask_util
 import pytest
 
-from mtl_d2.data.check.geometry import mask_box, polygon_area, rle_counts
+from mtl_d2.data.annotation_geometry import mask_box, polygon_area, rle_counts
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -1,0 +1,47 @@
+"""Labels of whole images, from a json {image name: [class names]}."""
+
+import json
+import os
+from collections.abc import Sequence
+
+from mtl_d2.data.description import ImageLabels
+from mtl_d2.data.description_keys import did_you_mean
+from mtl_d2.data.schema import DatasetError
+
+
+def add_image_labels(records: Sequence[dict], names: Sequence[str], labels: ImageLabels) -> None:
+    """Set ``image_labels``, the sorted contiguous class ids, on the records of the images that the json lists.
+
+    Args:
+        records: of the images.
+        names: of the images, relative to their folder.
+        labels: the json and the classes. It may list other images too, such as those of another split.
+
+    Raises:
+        DatasetError: the file is no json of that form, names an unknown class, or lists none of the images.
+    """
+    try:
+        with open(labels.file, encoding="utf-8") as file:
+            content = json.load(file)
+    except (OSError, ValueError, RecursionError) as error:
+        raise DatasetError(f"{labels.file}: cannot be read as json ({error}); restore the file.") from error
+    if not isinstance(content, dict):
+        found = type(content).__name__
+        raise DatasetError(f"{labels.file}: found a {found}, expected {{image name: [class names]}}; correct it.")
+    ids = {os.path.normpath(name): _class_ids(labels, name, classes) for name, classes in content.items()}
+    for record, name in zip(records, names, strict=True):
+        if name in ids:
+            record["image_labels"] = ids[name]
+    if not any("image_labels" in record for record in records):
+        raise DatasetError(
+            f"{labels.file}: lists none of the {len(records)} images, expected names such as {names[0]!r}; correct it."
+        )
+
+
+def _class_ids(labels: ImageLabels, name: str, classes: object) -> list[int]:
+    if not isinstance(classes, list):
+        raise DatasetError(f"{labels.file}: {name!r}: found {classes!r}, expected a list of class names; correct it.")
+    for found in classes:
+        if found not in labels.classes:
+            raise DatasetError(f"{labels.file}: {name!r}: found {found!r}, {did_you_mean(found, labels.classes)}")
+    return sorted({labels.classes.index(found) for found in classes})
