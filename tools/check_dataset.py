@@ -20,9 +20,10 @@ from PIL import Image
 
 import mtl_d2  # noqa: F401  registers the datasets
 from mtl_d2.data import DatasetError
-from mtl_d2.data.check import DatasetReport, Fault, check_dataset, near_duplicates, resolve, suggest
+from mtl_d2.data.check import DatasetReport, Fault, check_dataset, near_duplicates, suggest
 from mtl_d2.data.check.fix import fix_dataset, require_new_folder
 from mtl_d2.data.check.text import render_faults, render_statistics
+from mtl_d2.data.datasets.register_description import resolve_dataset
 from mtl_d2.evaluation.edge_ground_truth import ground_truth_edges
 from mtl_d2.visualization.dataset_overview import draw_dataset_overview, spread
 
@@ -89,7 +90,7 @@ def write_json(path: Path, reports: list[DatasetReport], alike: list[Fault], arg
 
 
 def run(args: argparse.Namespace) -> int:
-    names = [resolve(dataset) for dataset in dict.fromkeys(args.datasets)]
+    names = [resolve_dataset(dataset) for dataset in dict.fromkeys(args.datasets)]
     if args.fix is not None:
         require_new_folder(args.fix)
     reports = [check(args, name) for name in names]

@@ -3,7 +3,6 @@
 from ..faults import Fault
 from .dataset import DatasetReport, check_dataset
 from .duplicates import near_duplicates
-from .source import resolve
 from .statistics import DatasetStatistics
 from .suggestions import Suggestion, suggest
 
@@ -14,6 +13,5 @@ __all__ = [
     "Suggestion",
     "check_dataset",
     "near_duplicates",
-    "resolve",
     "suggest",
 ]

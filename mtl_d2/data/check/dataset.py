@@ -60,7 +60,7 @@ def check_dataset(name: str, *, jobs: int | None = None, progress: bool = False)
     """Open and decode every file of a registered dataset, check every annotation, and measure what is there.
 
     Args:
-        name: in Detectron2's catalogs; see :func:`resolve` for descriptions.
+        name: in Detectron2's catalogs; of a description, see ``mtl_d2.data.register_description``.
         jobs: processes that decode files; 0: this one, None: as many as there are cores.
         progress: show a bar on a terminal.
 

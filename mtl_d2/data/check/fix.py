@@ -15,10 +15,11 @@ import yaml
 from detectron2.data import MetadataCatalog
 from PIL import Image
 
-from ..datasets import register_coco_multitask
-from ..schema import DatasetError, DatasetSchema
+from ..datasets.register_description import register_description
+from ..schema import DatasetError
 from .coco_json import CocoFile
 from .dataset import DatasetReport
+from .fix_description import copied_keys, described_keys, schema_keys
 from .fix_json import fix_annotation, labels_fit, renumber
 from .paths import DatasetPaths, dataset_paths
 from .record import RecordReport
@@ -60,8 +61,9 @@ def fix_dataset(report: DatasetReport, folder: Path, *, copy: bool = False) -> F
     """
     require_new_folder(folder)
     paths = dataset_paths(MetadataCatalog.get(report.name))
-    if not paths.json_file or not paths.image_root or paths.description is not None:
-        raise DatasetError(f"dataset '{report.name}': only a dataset registered with a COCO json can be fixed.")
+    if not paths.json_file or not paths.image_root:
+        raise DatasetError(f"dataset '{report.name}': it has no COCO json, only datasets that have one can be fixed.")
+    keys = described_keys(paths.description) if paths.description is not None else None
     coco = CocoFile(paths.json_file, paths.image_root)
     if not isinstance(coco.content.get("images"), list) or not isinstance(coco.content.get("annotations"), list):
         raise DatasetError(f"{paths.json_file}: cannot be fixed: it is no COCO json; restore the file.")
@@ -69,16 +71,22 @@ def fix_dataset(report: DatasetReport, folder: Path, *, copy: bool = False) -> F
     place = shutil.copyfile if copy else _link
     kept = _fix_images(coco, _records_by_file(coco, report, paths), done)
     _fix_annotations(coco, done)
+    if keys is not None:
+        kept += _unlisted(report, kept)
     for checked in kept:
         _place_files(checked, paths, folder, place=place, done=done)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "instances.json").write_text(json.dumps(coco.content))
     done["left out label files without an image"] = sum(f.kind == "label_orphan" for f in report.faults)
     name = f"{report.name}_fixed"
-    semantic = folder / "semantic" if (folder / "semantic").is_dir() else None
-    register_coco_multitask(name, report.schema, folder / "instances.json", folder / "images", semantic, replace=True)
     description = folder / f"{name}.yaml"
-    description.write_text(yaml.safe_dump(_describe(name, report.schema, semantic is not None), sort_keys=False))
+    if keys is None:
+        keys = schema_keys(report.schema, has_semantic=(folder / "semantic").is_dir())
+    else:
+        removed = {c.record["file_name"] for c in _checked(report) if not c.is_readable}
+        keys = copied_keys(keys, paths.description, folder, removed)
+    description.write_text(yaml.safe_dump({"name": name, **keys}, sort_keys=False))
+    register_description(description, replace=True)
     return FixReport(name, +done, description)
 
 
@@ -100,8 +108,18 @@ def _records_by_file(coco: CocoFile, report: DatasetReport, paths: DatasetPaths)
     coco.add_labels(paths.labels, "none", partial=True)
     unchecked = RecordReport([], None, None)
     found = {record["file_name"]: _Checked(record, unchecked) for record in coco.records if "file_name" in record}
+    return found | {checked.record["file_name"]: checked for checked in _checked(report)}
+
+
+def _checked(report: DatasetReport) -> list[_Checked]:
     pairs = zip(report.records, report.record_reports, strict=True)
-    return found | {r["file_name"]: _Checked(r, checked) for r, checked in pairs if "file_name" in r}
+    return [_Checked(record, checked) for record, checked in pairs if "file_name" in record]
+
+
+def _unlisted(report: DatasetReport, kept: list[_Checked]) -> list[_Checked]:
+    """Readable images of a described dataset that its json does not list."""
+    listed = {checked.record["file_name"] for checked in kept}
+    return [c for c in _checked(report) if c.is_readable and c.record["file_name"] not in listed]
 
 
 def _fix_images(coco: CocoFile, by_file: Mapping[str, _Checked], done: Counter[str]) -> list[_Checked]:
@@ -171,7 +189,10 @@ def _place_files(checked: _Checked, paths: DatasetPaths, folder: Path, *, place:
     _put(record["file_name"], paths.image_root, folder / "images", place)
     for key, name in _LABEL_FOLDERS.items():
         path, root = record.get(key), paths.labels.get(key)
-        if path is None or root is None or not os.path.isfile(path):
+        if path is None or root is None:
+            continue
+        if not os.path.isfile(path):
+            done["left images unlabelled whose label file is missing"] += 1
             continue
         kinds = {fault.kind for fault in seen.faults if fault.file == path}
         ids = _eight_bits(path) if kinds & {"label_png", "label_palette"} else None
@@ -212,22 +233,6 @@ def _eight_bits(path: str) -> np.ndarray | None:
     ):
         return None
     return ids.astype(np.uint8)
-
-
-def _describe(name: str, schema: DatasetSchema, has_semantic: bool) -> dict[str, Any]:
-    description: dict[str, Any] = {"name": name, "images": "images", "instances": "instances.json"}
-    description["thing_classes"] = list(schema.thing_classes)
-    if has_semantic:
-        stuff = [schema.stuff_classes[i] for i in schema.stuff_ids or ()]
-        description["semantic"] = {
-            "folder": "semantic",
-            "classes": list(schema.stuff_classes),
-            "stuff": stuff,
-            "ignore_label": schema.ignore_label,
-        }
-    if schema.edge_source != "none":
-        description["edges"] = {"derive": schema.edge_source}
-    return {**description, "max_dets": schema.max_dets}
 
 
 def _dicts(entries: list[Any]) -> Iterator[dict[str, Any]]:

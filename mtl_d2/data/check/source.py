@@ -8,8 +8,6 @@ from pathlib import Path
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
-import mtl_d2.data
-
 from ..annotations import shorten
 from ..faults import Fault
 from ..preflight import load_records
@@ -38,20 +36,6 @@ class Source:
     records: list[dict] = field(default_factory=list)
     loaded: list[dict] | None = None
     faults: list[Fault] = field(default_factory=list)
-
-
-def resolve(dataset: str) -> str:
-    """The registered name of a dataset that is given by its name or as the path of a description (YAML).
-
-    Raises:
-        DatasetError: descriptions are not known here, or this one is wrong.
-    """
-    if not dataset.endswith((".yaml", ".yml")):
-        return dataset
-    register = getattr(mtl_d2.data, "register_description", None)
-    if register is None:
-        raise DatasetError(f"{dataset}: descriptions are not read by this version; give a registered name.")
-    return register(dataset)
 
 
 def open_source(name: str) -> Source:

@@ -4,7 +4,6 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.cluster.vq import kmeans2
 
 from .statistics import DatasetStatistics
 
@@ -78,15 +77,13 @@ def anchor_sizes(boxes: np.ndarray) -> list[int]:
 
 
 def aspect_ratios(boxes: np.ndarray) -> list[float]:
-    """Up to three ratios height / width: centres of a k-means of their logarithms, from the quantiles 1/6, 1/2, 5/6.
+    """Up to three ratios height / width: the medians of the lowest, middle and highest third.
 
     Args:
         boxes: (M, 2) width and height.
     """
-    ratios = np.log(boxes[:, 1] / boxes[:, 0])
-    start = np.unique(np.quantile(ratios, [1 / 6, 1 / 2, 5 / 6]))
-    centers = kmeans2(ratios[:, None], start[:, None], minit="matrix")[0][:, 0]
-    return sorted({round(float(ratio), 2) for ratio in np.exp(centers)})
+    ratios = np.exp(np.quantile(np.log(boxes[:, 1] / boxes[:, 0]), [1 / 6, 1 / 2, 5 / 6]))
+    return sorted({round(float(ratio), 2) for ratio in ratios})
 
 
 def anchor_overlap(boxes: np.ndarray, sizes: list[int], ratios: list[float]) -> float:
@@ -140,7 +137,9 @@ def _anchors(boxes: np.ndarray) -> list[Suggestion]:
     nested = [[size] for size in sizes]
     return [
         Suggestion("MODEL.ANCHOR_GENERATOR.SIZES", nested, medians + reason),
-        Suggestion("MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", [ratios], "height / width, by k-means of the boxes"),
+        Suggestion(
+            "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", [ratios], "height / width, medians of the thirds of the boxes"
+        ),
     ]
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from mtl_d2.data import DatasetError
+from mtl_d2.data import DatasetError, register_description
 from mtl_d2.data.check import check_dataset
 from mtl_d2.data.check.fix import fix_dataset
 from tests.data.check.planting import PLANTS
@@ -16,7 +16,7 @@ FIXABLE = [
     *("polygon without area", "RLE of nothing", "annotation id twice", "image null"),
     *("path that leaves", "path absolute", "path a number", "image missing", "image truncated", "image of text"),
     *("height negative", "height of text", "width null"),
-    *("label of 16 bits", "label with a palette", "label without image"),
+    *("label missing", "label of 16 bits", "label with a palette", "label without image"),
 ]
 
 
@@ -122,3 +122,28 @@ def test_the_copy_is_described(tmp_path):
     description = yaml.safe_load(fix.description.read_text())
     assert description["thing_classes"] == ["cat", "dog"] and description["edges"] == {"derive": "union"}
     assert description["semantic"]["stuff"] == ["background"] and description["images"] == "images"
+
+
+def test_a_described_dataset_is_fixed_with_its_split_and_its_class_map(tmp_path):
+    toy = valid_set()
+    PLANTS["box NaN"](toy, 1)
+    PLANTS["image of text"](toy, 2)
+    del toy.content["images"][5], toy.content["annotations"][-2:]  # 5.png has no instances, but a semantic label
+    toy.write(tmp_path / "data")
+    (tmp_path / "data" / "split.txt").write_text("1.png\n2.png\n5.png\n")
+    keys = {
+        "name": NAME,
+        "images": "images",
+        "split": "split.txt",
+        "instances": "instances.json",
+        "semantic": {"folder": "semantic", "classes": ["background", "cat", "dog"], "stuff": ["background"]},
+        "class_map": {"things": {"cat": "animal", "dog": "animal"}, "semantic": {"dog": None}},
+    }
+    (tmp_path / "data" / "toy.yaml").write_text(yaml.safe_dump(keys))
+    report = check_dataset(register_description(tmp_path / "data" / "toy.yaml"), jobs=0)
+    assert sorted(fault.kind for fault in report.faults) == ["box_numbers", "unreadable"]
+    fix = fix_dataset(report, tmp_path / "copy")
+    fixed_report = check_dataset(fix.name, jobs=0)
+    assert fixed_report.faults == [] and fixed_report.statistics.labelled["images"] == 2
+    assert fixed_report.schema.thing_classes == ("animal",)
+    assert fixed_report.statistics.semantic_pixels[[1, 255]].tolist() == [2 * 80, 2 * (200 + 4)]
