@@ -1,83 +1,136 @@
-"""Checks of one annotation's box and mask against its image: of what would end a run in the middle."""
+"""Where boxes and masks lie, measured without drawing them; and what of it would end a run in the middle."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
-from detectron2.structures import BoxMode
 
-from .schema import DatasetError
+from .annotations import annotation_problems as _number_problems
+from .annotations import box_corners, is_numbers, shorten
+from .faults import Problem
 
-_LONGEST = 12  # characters of a run length in a compressed RLE: far above any image
 
-
-def check_geometry(annotation: dict, size: tuple[int, int], where: str) -> None:
-    """Refuse a box outside of the image, a mask without an outline, and an RLE of another number of pixels.
+def annotation_problems(annotation: dict[str, Any], size: tuple[int, int], num_classes: int) -> Iterator[Problem]:
+    """All that makes an annotation useless: its numbers, a box outside of the image, an RLE of other pixels.
 
     A box that lies inside in part is fine: the mapper clips it. So is one without an area, which the mapper drops.
 
     Args:
-        annotation: with ``bbox``, ``bbox_mode`` and, optionally, ``segmentation`` of the right types.
-        size: height and width of the image in pixels.
-        where: the annotation, for messages.
-
-    Raises:
-        DatasetError: see above.
+        annotation: of Detectron2's form, with a contiguous ``category_id``.
+        size: height and width of its image in pixels.
+        num_classes: of the dataset's things.
     """
-    height, width = size
-    x0, y0, x1, y1 = BoxMode.convert(list(annotation["bbox"]), annotation["bbox_mode"], BoxMode.XYXY_ABS)
+    problems = list(_number_problems(annotation, size, num_classes))
+    yield from problems
+    fields = {problem.field for problem in problems}
+    if not fields & {"bbox", "bbox_mode"}:
+        yield from _box_outside(annotation, size)
+    if "segmentation" in annotation and "segmentation" not in fields:
+        yield from _mask_useless(annotation["segmentation"], size)
+
+
+def _box_outside(annotation: dict[str, Any], size: tuple[int, int]) -> Iterator[Problem]:
+    (height, width), (x0, y0, x1, y1) = size, box_corners(annotation)
     if x1 > x0 and y1 > y0 and (x0 >= width or y0 >= height or x1 <= 0 or y1 <= 0):
-        raise DatasetError(
-            f"{where}: 'bbox': found {list(annotation['bbox'])}, which lies outside of the image, expected a box in "
-            f"{width}x{height} pixels; correct it, or remove the annotation."
-        )
-    segmentation = annotation.get("segmentation")
-    if isinstance(segmentation, dict):
-        pixels = rle_pixels(segmentation["counts"])
-        if pixels != height * width:
-            found = "broken run lengths" if pixels is None else f"run lengths of {pixels} pixels"
-            raise DatasetError(
-                f"{where}: 'segmentation': found an RLE with {found}, expected {height * width}, those of the image; "
-                "encode the mask again."
-            )
-    elif isinstance(segmentation, list):
-        if not segmentation:
-            raise DatasetError(
-                f"{where}: 'segmentation': found no polygon, expected one or more; leave the key out for a box without "
-                "a mask."
-            )
-        if not all(np.isfinite(sum(polygon)) for polygon in segmentation):
-            raise DatasetError(f"{where}: 'segmentation': found a coordinate that is no number; correct it.")
+        found = f"{shorten(list(annotation['bbox']))}, which lies outside of the image"
+        expected = f"a box in {width}x{height} pixels"
+        yield Problem("box_outside", "bbox", found, expected, "correct it, or remove the annotation")
 
 
-def rle_pixels(counts: str | bytes | Sequence[int]) -> int | None:
-    """The number of pixels that an RLE covers, mask and background; None where it is broken.
+def _mask_useless(segmentation: list | dict[str, Any], size: tuple[int, int]) -> Iterator[Problem]:
+    if not segmentation:
+        fix = "leave the key out for a box without a mask"
+        yield Problem("polygon", "segmentation", "no polygon", "one or more", fix)
+    elif isinstance(segmentation, dict) and rle_counts(segmentation) is None:
+        found = f"an RLE with broken run lengths, {shorten(segmentation['counts'], 30)}"
+        expected = f"{size[0] * size[1]} pixels in all, those of the image"
+        yield Problem("rle_counts", "segmentation", found, expected, "encode the mask again")
+
+
+def rle_counts(rle: dict[str, Any]) -> np.ndarray | None:
+    """Lengths of the runs of an RLE of COCO's, starting with zeros; None where they do not make up the image.
+
+    pycocotools does not notice broken counts, or ends the process.
 
     Args:
-        counts: run lengths as numbers, or as COCO's text (``rleToString`` in its ``maskApi.c``): groups of 5 bits per
-            character, the lowest first; from the fourth on each is the difference to the one before the last.
+        rle: "size" (height, width), and "counts" as a list, or compressed as str or bytes.
     """
+    counts = rle["counts"]
     if isinstance(counts, str | bytes):
-        lengths = _decompress(counts.encode() if isinstance(counts, str) else counts)
+        lengths = _decompress(counts)
     else:
-        lengths = np.asarray(counts)
-        if lengths.dtype.kind not in "iu" or lengths.ndim != 1:
-            return None
-    return None if lengths is None or (lengths < 0).any() else int(lengths.sum())
+        lengths = np.asarray(counts) if is_numbers(counts) else None
+    height, width = rle["size"]
+    if lengths is None or lengths.dtype.kind not in "iu" or (lengths < 0).any() or lengths.sum() != height * width:
+        return None
+    return lengths.astype(np.int64)
 
 
-def _decompress(text: bytes) -> np.ndarray | None:
-    characters = np.frombuffer(text, np.uint8).astype(np.int64) - 48
-    is_last = (characters & 32) == 0
-    if not len(characters) or not is_last[-1] or characters.min() < 0 or characters.max() > 63:
+def _decompress(text: str | bytes) -> np.ndarray | None:
+    # 5 bits a character, lowest first, 0x20: more follow, 0x10 of the last: negative; from the third run on the
+    # difference to the run before the last.
+    try:
+        chars = np.frombuffer(text.encode("ascii") if isinstance(text, str) else text, np.uint8).astype(np.int64) - 48
+    except UnicodeEncodeError:
         return None
-    ends = np.flatnonzero(is_last)
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    sizes = ends - starts + 1
-    if sizes.max() > _LONGEST:
+    if not len(chars) or chars.min() < 0 or chars.max() > 63 or chars[-1] & 32:
         return None
-    shifts = 5 * (np.arange(len(characters)) - np.repeat(starts, sizes))
-    values = np.add.reduceat((characters & 31) << shifts, starts)
-    values -= np.where(characters[ends] & 16, 1 << (5 * sizes), 0)  # the sign bit
+    last = np.flatnonzero(chars & 32 == 0)
+    first = np.concatenate([[0], last[:-1] + 1])
+    place = np.arange(len(chars)) - np.repeat(first, last - first + 1)
+    if place.max() > 6:  # 35 bits: more than any image has pixels
+        return None
+    values = np.add.reduceat((chars & 31) << (5 * place), first)
+    values -= np.where(chars[last] & 16, np.int64(1) << (5 * (last - first + 1)), 0)
     values[1::2] = np.cumsum(values[1::2])
     values[2::2] = np.cumsum(values[2::2])
     return values
+
+
+def mask_box(segmentation: list | dict[str, Any], size: tuple[int, int]) -> np.ndarray | None:
+    """The box around a mask, within the image; None for a mask without area, or counts that are broken.
+
+    Args:
+        segmentation: polygons or an RLE that ``segmentation_problems`` has nothing against.
+        size: height and width of the image in pixels.
+
+    Returns:
+        (4,) XYXY in pixels; of polygons by their vertices.
+    """
+    if isinstance(segmentation, dict):
+        lengths = rle_counts(segmentation)
+        return None if lengths is None else runs_box(lengths, size[0])
+    return polygons_box(segmentation, size)
+
+
+def polygons_box(segmentation: list, size: tuple[int, int]) -> np.ndarray | None:
+    if not segmentation or sum(polygon_area(polygon) for polygon in segmentation) < 1e-3:
+        return None
+    low, high = polygon_extent(segmentation)
+    limit = np.array([size[1], size[0]], np.float64)
+    low, high = np.clip(low, 0, limit), np.clip(high, 0, limit)
+    return np.concatenate([low, high]) if (high > low).all() else None
+
+
+def runs_box(lengths: np.ndarray, height: int) -> np.ndarray | None:
+    ends = np.cumsum(lengths)
+    starts = ends - lengths
+    filled = np.flatnonzero(lengths[1::2]) * 2 + 1
+    if not len(filled):
+        return None
+    (x0, y0), (x1, y1) = np.divmod(starts[filled], height), np.divmod(ends[filled] - 1, height)
+    tall = bool((x0 != x1).any())  # a run into the next column covers the lower and the upper border
+    top, bottom = (0, height) if tall else (y0.min(), y1.max() + 1)
+    return np.array([x0.min(), top, x1.max() + 1, bottom], np.float64)
+
+
+def polygon_area(polygon: list[float]) -> float:
+    """Area in square pixels, by the shoelace formula."""
+    x, y = np.asarray(polygon, np.float64).reshape(-1, 2).T
+    return abs(float(x @ np.roll(y, 1) - y @ np.roll(x, 1))) / 2
+
+
+def polygon_extent(polygons: list[list[float]]) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the largest (x, y) of all vertices."""
+    points = np.concatenate([np.asarray(p, np.float64) for p in polygons]).reshape(-1, 2)
+    return points.min(axis=0), points.max(axis=0)

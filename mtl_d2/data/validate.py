@@ -1,17 +1,17 @@
 """Checks of records: labels that fit the schema, files that exist and agree with the record."""
 
-import math
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
-from detectron2.structures import BoxMode
 from detectron2.utils.file_io import PathManager
 
-from mtl_d2.data.annotation_geometry import check_geometry
+from mtl_d2.data.annotation_geometry import annotation_problems
+from mtl_d2.data.faults import Fault, Problem
 from mtl_d2.data.file_ends import truncation
-from mtl_d2.data.images import upright_size
+from mtl_d2.data.images import READ_ERRORS, upright_size
 from mtl_d2.data.schema import EDGE_SOURCES, DatasetError, DatasetSchema
 from mtl_d2.structures import LabelMapError, edge_files, read_semantic_ids
 
@@ -37,119 +37,81 @@ def validate_records(records: Sequence[dict], schema: DatasetSchema, *, check_fi
     where = f"dataset '{name}'" if name else "dataset"
     if len(records) == 0:
         raise DatasetError(f"{where}: found no images, expected at least one; check its json file and folders.")
+    for fault in record_faults(records, schema):
+        raise DatasetError(f"{where}, {fault}")
+    if check_files:
+        for fault in _file_faults(records, schema):
+            raise DatasetError(str(fault))
+
+
+def record_faults(records: Sequence[dict], schema: DatasetSchema) -> Iterator[Fault]:
+    """All that is wrong with the records themselves; no file is opened."""
     seen: set = set()
     for index, record in enumerate(records):
-        _check_record(record, schema, f"{where}, image {record.get('file_name', f'number {index}')!r}")
+        name = str(record.get("file_name", f"number {index}"))
+        item = f"image {name!r}"
+        incomplete = list(image_problems(record))
+        for problem in (*incomplete, *label_key_problems(record, schema)):
+            yield Fault.at(problem, name, item)
+        if incomplete:  # annotations are checked against the image's size
+            continue
+        size = record["height"], record["width"]
+        for number, annotation in enumerate(record.get("annotations", ())):
+            for problem in annotation_problems(annotation, size, len(schema.thing_classes)):
+                yield Fault.at(problem, name, f"{item}, annotation {number}")
         if record["image_id"] in seen:
-            raise DatasetError(
-                f"{where}: 'image_id': found {record['image_id']!r} twice, expected unique ids; renumber the images."
-            )
+            found = f"{record['image_id']!r} twice"
+            yield Fault(name, item, "image_id_twice", "image_id", found, "unique ids", "renumber the images")
         seen.add(record["image_id"])
-    if check_files:
-        _check_files(records, schema)
 
 
-def _check_record(record: dict, schema: DatasetSchema, where: str) -> None:
+def image_problems(record: dict) -> Iterator[Problem]:
+    """Keys that every record has, missing or of another type."""
     for key, kinds in (("file_name", str), ("height", int), ("width", int), ("image_id", (int, str))):
-        if not isinstance(record.get(key), kinds):
-            raise DatasetError(f"{where}: '{key}': found {record.get(key)!r}, expected {_type_name(kinds)}; add it.")
-    for key in ("height", "width"):
-        if record[key] <= 0:
-            raise DatasetError(f"{where}: '{key}': found {record[key]}, expected a positive number of pixels.")
+        value = record.get(key)
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            yield Problem("image_key", key, repr(value), _type_name(kinds), "add it")
+        elif key in ("height", "width") and value <= 0:  # type: ignore[operator]
+            yield Problem("image_key", key, str(value), "a positive number of pixels", "correct it")
+
+
+def label_key_problems(record: dict, schema: DatasetSchema) -> Iterator[Problem]:
+    """Label keys that contradict the schema or each other."""
     if "sem_seg_file_name" in record and not schema.stuff_classes:
-        raise DatasetError(
-            f"{where}: 'sem_seg_file_name': found a semantic label, but the schema has no stuff_classes; "
-            "name the semantic classes there."
-        )
-    _check_edge_keys(record, where)
-    for number, annotation in enumerate(record.get("annotations", ())):
-        _check_annotation(annotation, record, schema, f"{where}, annotation {number}")
-
-
-def _check_edge_keys(record: dict, where: str) -> None:
+        found = "a semantic label, but the schema has no stuff_classes"
+        yield Problem("no_stuff_classes", "sem_seg_file_name", found, "", "name the semantic classes there")
     source = record.get("edge_source", "none")
     if "edge_file_name" in record and not edge_files(record):
-        raise DatasetError(
-            f"{where}: 'edge_file_name': found an empty list, expected a file, or one of each annotator; leave the "
-            "key out for an image without edge label."
-        )
+        found, expected = "an empty list", "a file, or one of each annotator"
+        yield Problem("no_edge_file", "edge_file_name", found, expected, "leave it out for an image without edge label")
     if source not in EDGE_SOURCES:
         known = ", ".join(map(repr, EDGE_SOURCES))
-        raise DatasetError(f"{where}: 'edge_source': found {source!r}, expected one of {known}.")
+        yield Problem("edge_source", "edge_source", repr(source), f"one of {known}", "correct it")
     for kind, key in (("instance", "annotations"), ("semantic", "sem_seg_file_name")):
         if source in (kind, "union") and key not in record:
-            raise DatasetError(
-                f"{where}: 'edge_source': found {source!r} without '{key}', expected {kind} labels to "
-                "derive edges from; leave edge_source out for this image."
-            )
+            found, expected = f"{source!r} without '{key}'", f"{kind} labels to derive edges from"
+            yield Problem("edge_source", "edge_source", found, expected, "leave edge_source out for this image")
 
 
-def _check_annotation(annotation: dict, record: dict, schema: DatasetSchema, where: str) -> None:
-    category, count = annotation.get("category_id"), len(schema.thing_classes)
-    if not isinstance(category, int) or not 0 <= category < count:
-        raise DatasetError(
-            f"{where}: 'category_id': found {category!r}, expected a contiguous id in [0, {count}), an "
-            "index of thing_classes; map the dataset's ids."
-        )
-    if annotation.get("iscrowd", 0) not in (0, 1):
-        raise DatasetError(f"{where}: 'iscrowd': found {annotation['iscrowd']!r}, expected 0 or 1.")
-    try:
-        _check_box(annotation, where)
-        if "segmentation" in annotation:
-            _check_segmentation(annotation["segmentation"], record, where)
-        check_geometry(annotation, (record["height"], record["width"]), where)
-    except TypeError as error:
-        raise DatasetError(f"{where}: found 'bbox' or 'segmentation' without numbers ({error}); correct it.") from error
-
-
-def _check_box(annotation: dict, where: str) -> None:
-    box, mode = annotation.get("bbox"), annotation.get("bbox_mode")
-    if mode not in (BoxMode.XYXY_ABS, BoxMode.XYWH_ABS):
-        raise DatasetError(
-            f"{where}: 'bbox_mode': found {mode!r}, expected BoxMode.XYXY_ABS or BoxMode.XYWH_ABS; set it."
-        )
-    if box is None or len(box) != 4 or not all(math.isfinite(v) for v in box):
-        raise DatasetError(f"{where}: 'bbox': found {box!r}, expected four finite numbers; correct it.")
-    x, y, far_x, far_y = box
-    width, height = (far_x, far_y) if mode == BoxMode.XYWH_ABS else (far_x - x, far_y - y)
-    if width < 0 or height < 0:  # COCO itself has boxes of height 0; the loader drops those
-        raise DatasetError(
-            f"{where}: 'bbox': found {list(box)} in {BoxMode(mode).name}, which has a negative side; check bbox_mode."
-        )
-
-
-def _check_segmentation(segmentation: list | dict, record: dict, where: str) -> None:
-    if isinstance(segmentation, dict):
-        expected = [record["height"], record["width"]]
-        if list(segmentation.get("size", ())) != expected or "counts" not in segmentation:
-            raise DatasetError(
-                f"{where}: 'segmentation': found an RLE of size {segmentation.get('size')}, expected "
-                f"'counts' and the image's [height, width] {expected}; encode the mask at the image's size."
-            )
-    elif not isinstance(segmentation, list) or any(len(p) < 6 or len(p) % 2 for p in segmentation):
-        raise DatasetError(
-            f"{where}: 'segmentation': found neither RLE nor polygons, expected a dict with 'size' and "
-            "'counts' or a list of [x0, y0, x1, y1, x2, y2, ...]; correct it."
-        )
-
-
-def _check_files(records: Sequence[dict], schema: DatasetSchema) -> None:
+def _file_faults(records: Sequence[dict], schema: DatasetSchema) -> Iterator[Fault]:
     labelled = [r for r in records if "sem_seg_file_name" in r]
-    edges = [r for r in records if "edge_file_name" in r]
-    _in_threads(_check_exists, [(r["file_name"], "file_name") for r in records])
-    labels = [(r, "sem_seg_file_name", r["sem_seg_file_name"]) for r in labelled]
-    labels += [(r, "edge_file_name", path) for r in edges for path in edge_files(r)]
-    _in_threads(_check_label_header, labels)
-    _in_threads(_check_complete, [(r["file_name"], "file_name") for r in records])
-    _in_threads(_check_complete, [(path, key) for _, key, path in labels])
-    _in_threads(_check_image_header, [(r,) for r in _spread(records, HEADER_SAMPLE)])
-    _in_threads(_check_label_ids, [(r, schema) for r in _spread(labelled, LABEL_SAMPLE)])
+    drawn = [r for r in records if "edge_file_name" in r]
+    edges = [{**r, "edge_file_name": path} for r in drawn for path in edge_files(r)]  # one of each annotator
+    yield from _in_threads(lambda r: missing_problems(r["file_name"], "file_name"), records, "file_name")
+    for key, group in (("sem_seg_file_name", labelled), ("edge_file_name", edges)):
+        yield from _in_threads(partial(label_header_problems, key=key), group, key)
+    for key, group in (("file_name", [*records]), ("sem_seg_file_name", labelled), ("edge_file_name", edges)):
+        yield from _in_threads(partial(_truncation_problems, key=key), group, key)
+    yield from _in_threads(image_header_problems, _spread(records, HEADER_SAMPLE), "file_name")
+    ids = _spread(labelled, LABEL_SAMPLE)
+    yield from _in_threads(lambda r: _label_file_problems(r, schema), ids, "sem_seg_file_name")
 
 
-def _in_threads(check: Callable, arguments: Iterable[tuple]) -> None:
+def _in_threads(check: Callable[[dict], Iterable[Problem]], records: Iterable[dict], key: str) -> Iterator[Fault]:
     with ThreadPoolExecutor(_THREADS) as pool:
-        for _ in pool.map(lambda args: check(*args), arguments):
-            pass
+        for record, problems in pool.map(lambda record: (record, list(check(record))), records):
+            for problem in problems:
+                yield Fault.at(problem, record[key])
 
 
 def _spread(items: Sequence, count: int) -> list:
@@ -157,64 +119,77 @@ def _spread(items: Sequence, count: int) -> list:
     return [items[i * len(items) // count] for i in range(count)] if len(items) > count else list(items)
 
 
-def _check_exists(path: str, key: str) -> None:
+def missing_problems(path: str, key: str) -> Iterator[Problem]:
+    """A file that is not there."""
     if not PathManager.isfile(path):
-        raise DatasetError(f"'{key}': {path} does not exist; restore the file or remove the image from the dataset.")
+        yield Problem("missing", key, "does not exist", "", "restore the file or remove the image from the dataset")
 
 
-def _check_complete(path: str, key: str) -> None:
-    reason = truncation(path)
-    if reason is not None:
-        raise DatasetError(f"'{key}': {path} cannot be read to its end ({reason}); restore the file.")
-
-
-def _check_label_header(record: dict, key: str, path: str) -> None:
-    _check_exists(path, key)
+def label_header_problems(record: dict, key: str) -> Iterator[Problem]:
+    """A label that is no PNG of one id per pixel, or has another size than the record says."""
+    path = record[key]
+    missing = list(missing_problems(path, key))
+    if missing:
+        yield from missing
+        return
     with PathManager.open(path, "rb") as file:
         header = file.read(29)
     if len(header) < 29 or header[:8] != b"\x89PNG\r\n\x1a\n":
-        raise DatasetError(f"'{key}': {path} is no PNG, expected one with an id per pixel; convert it without loss.")
+        yield Problem("label_png", key, "is no PNG", "one with an id per pixel", "convert it without loss")
+        return
     width, height, depth, color = struct.unpack(">IIBB", header[16:26])
     if color not in (_GREY, _PALETTE) or (color == _GREY and depth != 8):
-        raise DatasetError(
-            f"'{key}': {path} has PNG colour type {color} and {depth} bits, expected 8-bit grey or a "
-            "palette, one id per pixel; convert it."
-        )
-    _check_size(path, key, (width, height), record)
+        found = f"has PNG colour type {color} and {depth} bits"
+        yield Problem("label_png", key, found, "8-bit grey or a palette, one id per pixel", "convert it")
+    yield from size_problems((width, height), record, key)
 
 
-def _check_image_header(record: dict) -> None:
-    path = record["file_name"]
+def _truncation_problems(record: dict, key: str) -> Iterator[Problem]:
+    reason = truncation(record[key])
+    if reason is not None:
+        yield Problem("unreadable", key, f"cannot be read to its end ({reason})", "", "restore the file")
+
+
+def image_header_problems(record: dict) -> Iterator[Problem]:
+    """An image whose header cannot be read, or says another size than the record."""
     try:
-        height, width = upright_size(path)
-    except OSError as error:
-        raise DatasetError(f"'file_name': {path} cannot be read as an image ({error}); restore the file.") from error
-    _check_size(path, "file_name", (width, height), record)
+        height, width = upright_size(record["file_name"])
+    except READ_ERRORS as error:
+        yield Problem("unreadable", "file_name", f"cannot be read as an image ({error})", "", "restore the file")
+        return
+    yield from size_problems((width, height), record, "file_name")
 
 
-def _check_size(path: str, key: str, size: tuple[int, int], record: dict) -> None:
-    expected = (record["width"], record["height"])
-    if size != expected:
-        raise DatasetError(
-            f"'{key}': {path} is {size[0]}x{size[1]} pixels, expected {expected[0]}x{expected[1]}, the size "
-            f"of image {record['image_id']!r} in its record; correct the file or the record."
-        )
+def size_problems(size: tuple[int, int], record: dict, key: str) -> Iterator[Problem]:
+    """A file of another (width, height) than the record says, if it says one."""
+    if "height" in record and size != (record["width"], record["height"]):
+        of = f"{record['width']}x{record['height']}, the size of image {record.get('image_id')!r} in its record"
+        yield Problem("size", key, f"is {size[0]}x{size[1]} pixels", of, "correct the file or the record")
 
 
-def _check_label_ids(record: dict, schema: DatasetSchema) -> None:
-    path, count = record["sem_seg_file_name"], len(schema.stuff_classes)
+def _label_file_problems(record: dict, schema: DatasetSchema) -> Iterator[Problem]:
+    key = "sem_seg_file_name"
     try:
         ids = np.unique(read_semantic_ids(record, open_file=PathManager.open))
     except LabelMapError as error:
-        raise DatasetError(f"'sem_seg_file_name': {error}") from error
-    except OSError as error:
-        raise DatasetError(f"'sem_seg_file_name': {path} cannot be read ({error}); restore the file.") from error
+        reason, _, fix = str(error).removeprefix(f"{record[key]}: ").rstrip(".").partition("; ")
+        yield Problem("label_ids", key, reason, "", fix or "correct the file")
+        return
+    except READ_ERRORS as error:
+        yield Problem("unreadable", key, f"cannot be read ({error})", "", "restore the file")
+        return
+    yield from label_id_problems(ids, schema)
+
+
+def label_id_problems(ids: np.ndarray, schema: DatasetSchema) -> Iterator[Problem]:
+    """Semantic ids (those that occur, sorted) that no class has."""
+    count = len(schema.stuff_classes)
     wrong = [int(i) for i in ids if i >= count and i != schema.ignore_label]
     if wrong:
-        raise DatasetError(
-            f"'sem_seg_file_name': {path} holds the id {wrong[0]}, expected ids below {count}, the number of "
-            f"stuff_classes, or {schema.ignore_label} for void; correct the label or the schema."
-        )
+        more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        expected = f"ids below {count}, the number of stuff_classes, or {schema.ignore_label} for void"
+        fix = "correct the label or the schema"
+        yield Problem("label_ids", "sem_seg_file_name", f"holds the id {wrong[0]}{more}", expected, fix)
 
 
 def _type_name(kinds: type | tuple[type, ...]) -> str:

@@ -1,5 +1,6 @@
 """Records from a COCO instances json, an image folder and a folder of semantic PNGs."""
 
+import glob
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -90,6 +91,11 @@ def new_record(image: Mapping[str, Any], image_root: str, source: str) -> dict[s
 def label_path(folder: str | os.PathLike, image_name: str) -> str:
     """The PNG of an image's label: its name without the ending, at the same place below ``folder``."""
     return os.path.join(folder, Path(image_name).with_suffix(".png"))
+
+
+def annotators_paths(path: str) -> list[str]:
+    """The PNGs of several annotators, sorted: those of the folder called as the label file without its ending."""
+    return sorted(glob.glob(f"{glob.escape(path.removesuffix('.png'))}/*.png"))
 
 
 def with_contiguous_ids(annotations: list[dict], contiguous: Mapping[int, int | None]) -> list[dict]:

@@ -1,12 +1,12 @@
 """Records of a dataset that a description describes."""
 
-import glob
 import os
 from collections.abc import Sequence
 
 from detectron2.data import MetadataCatalog
 
 from mtl_d2.data.datasets.coco_format import (
+    annotators_paths,
     derive_edges_where_labelled,
     label_path,
     new_record,
@@ -116,7 +116,7 @@ def _add_files(
     labelled = []
     for record, name in zip(records, names, strict=True):
         path = label_path(folder, name)
-        drawn = sorted(glob.glob(f"{glob.escape(path.removesuffix('.png'))}/*.png")) if annotators else []
+        drawn = annotators_paths(path) if annotators else []
         if os.path.isfile(path) or drawn:
             record[record_key] = drawn or path
             labelled.append(record)
