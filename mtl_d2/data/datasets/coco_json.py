@@ -51,9 +51,9 @@ def read_coco_json(path: str | os.PathLike) -> CocoJson:
     prediction does. Boxes that lie outside as a whole stay, for ``validate_records`` to refuse.
 
     Memory: the text of the file while it is parsed, and for each annotation about 0.7 kB and 9 bytes a coordinate of
-    its polygons (40 in a file below 256 MB, where equal numbers are not shared, for speed), or 1 kB and its RLE. Measured
-    on 200,000 annotations, peak without the file's text: 1.2 kB each with 64 coordinates (``load_coco_json``: 3.4),
-    1.3 kB with an RLE of 300 characters.
+    its polygons (40 in a file below 256 MB, where equal numbers are not shared, for speed), or 1 kB and its RLE.
+    Measured on 200,000 annotations, peak without the file's text: 1.2 kB each with 64 coordinates
+    (``load_coco_json``: 3.4), 1.3 kB with an RLE of 300 characters.
 
     Raises:
         DatasetError: the file is missing or no json of COCO's format, an id is there twice, or an annotation has an
