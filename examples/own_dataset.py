@@ -4,24 +4,25 @@
     python tools/make_shapes.py
     python examples/own_dataset.py --config-file examples/own_dataset.yaml
 
-The files of ``shapes`` stand for yours here: change the names, the classes and the paths.
+The files of ``shapes`` stand for yours here: change the names, the classes and the paths, and leave out the labels that
+you do not have. The same keys in a YAML file, whose path stands in DATASETS.TRAIN, need no script.
 """
 
-from mtl_d2.data import DatasetSchema, register_coco_multitask
-from mtl_d2.data.datasets import datasets_root
+from mtl_d2.data import register_multitask_dataset
 from mtl_d2.engine import main
 
-ROOT = datasets_root() / "shapes"  # below $DETECTRON2_DATASETS
-SCHEMA = DatasetSchema(
-    thing_classes=["ellipse", "bar", "ring", "cross"],  # by ascending category id of the json
-    stuff_classes=["things", "water", "sand", "gravel"],  # by id in the PNGs, where 255 is void
-    stuff_ids=[1, 2, 3],  # the others stand for things
-    edge_source="union",  # edges are the outlines of instances and the borders between semantic classes
-)
-
 for split in ("train", "val"):
-    register_coco_multitask(
-        f"own_{split}", SCHEMA, ROOT / f"instances_{split}.json", ROOT / "images", ROOT / "semantic"
+    register_multitask_dataset(
+        f"own_{split}",
+        images="shapes/images",  # below $DETECTRON2_DATASETS
+        instances=f"shapes/instances_{split}.json",
+        thing_classes=["ellipse", "bar", "ring", "cross"],  # in the order of the network; those of the json by default
+        semantic={
+            "folder": "shapes/semantic",
+            "classes": ["things", "water", "sand", "gravel"],  # by id in the PNGs, where 255 is void
+            "stuff": ["water", "sand", "gravel"],  # the others stand for things
+        },
+        edges={"derive": "union"},  # the outlines of instances and the borders between semantic classes
     )
 
 if __name__ == "__main__":

@@ -21,8 +21,10 @@ def truncation(path: str) -> str | None:
     """
     with PathManager.open(path, "rb") as file:
         end = _ENDS.get(file.read(2))
-        file.seek(0, os.SEEK_END)
-        file.seek(-min(_TAIL, file.tell()), os.SEEK_END)
+        size = file.seek(0, os.SEEK_END)
+        if not size:
+            return "it is empty"
+        file.seek(-min(_TAIL, size), os.SEEK_END)
         if end is None or file.read().rstrip(b"\0\r\n ").endswith(end):
             return None
         file.seek(0)

@@ -7,7 +7,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 
 from mtl_d2.data import DatasetError, register_all
-from mtl_d2.data.datasets import datasets_root
+from mtl_d2.data.datasets import coco_json, datasets_root
 from mtl_d2.data.datasets.coco_json import read_coco_json
 from tests.data.toy_coco import H, W, save, write_toy_coco
 
@@ -113,6 +113,17 @@ def test_an_empty_or_broken_json_is_named(tmp_path, text):
     (tmp_path / "instances.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(DatasetError, match=r"instances.json: .*expected .*COCO's instances format .*; \w+"):
         read_coco_json(tmp_path / "instances.json")
+
+
+def test_large_files_share_equal_numbers(tmp_path, content, monkeypatch):
+    first(content)["bbox"] = [1.25, 2.5, 1.25, 1e-3]
+    plain = read(tmp_path, content)
+    monkeypatch.setattr(coco_json, "_LARGE", 0)
+    monkeypatch.setattr(coco_json, "_MOST_SHARED", 1)
+    shared = read(tmp_path, content)
+    assert shared == plain
+    box = shared.annotations[5][0]["bbox"]
+    assert box[0] is box[2]
 
 
 def test_what_nobody_reads_is_not_kept(tmp_path, content):

