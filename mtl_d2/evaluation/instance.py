@@ -152,7 +152,7 @@ class InstanceEvaluator(DatasetEvaluator):
         for index, image_id in enumerate(image_ids):
             record = self._records[image_id]
             images.append({"id": index, "height": record["height"], "width": record["width"]})
-            truth += [{**a, "image_id": index} for a in annotations_to_coco(record, iou_type)]
+            truth += [{**a, "image_id": index} for a in annotations_to_coco(record, iou_type, len(self._class_names))]
             found += [_detection_to_coco(d, index, iou_type) for d in detections[image_id]]
         num_classes = len(self._class_names)
         return precision_recall(
@@ -201,8 +201,8 @@ def instances_to_coco(instances: Instances) -> list[CocoDict]:
     return detections
 
 
-def annotations_to_coco(record: dict[str, Any], iou_type: IoUType) -> list[CocoDict]:
-    """A record's annotations as COCO ground truth without image_id.
+def annotations_to_coco(record: dict[str, Any], iou_type: IoUType, num_classes: int) -> list[CocoDict]:
+    """A record's annotations as COCO ground truth without image_id; a ``class_agnostic`` crowd is one of each class.
 
     The area (pixels), by which objects are small, medium or large, is the annotation's own where it says so,
     else the mask's, else the box's.
@@ -222,7 +222,8 @@ def annotations_to_coco(record: dict[str, Any], iou_type: IoUType) -> list[CocoD
                 entry["segmentation"] = rle
         else:
             entry["area"] = float(annotation.get("area", entry["bbox"][2] * entry["bbox"][3]))
-        result.append(entry)
+        ignored = range(num_classes) if annotation.get("class_agnostic") else [entry["category_id"]]
+        result += [{**entry, "category_id": category_id} for category_id in ignored]
     return result
 
 

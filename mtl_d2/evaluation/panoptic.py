@@ -27,10 +27,10 @@ logger = logging.getLogger(__name__)
 class PanopticEvaluator(DatasetEvaluator):
     """PQ, SQ, RQ over all, thing and stuff classes (Kirillov et al., "Panoptic Segmentation", 2019, eq. 1).
 
-    Ground truth is composed of the record's annotations (things; crowds are regions that are not counted)
-    and, where no instance lies, of the stuff ids of its semantic map. Void are the ignore label, and pixels
-    that the semantic map gives to a thing class but no instance covers. Images without annotations, with an
-    annotation without a segmentation, or without a semantic map are left out.
+    Ground truth is composed of the record's annotations (things; crowds are regions that are not counted) and,
+    where no instance lies, of the stuff ids of its semantic map. Void are the ignore label, ``class_agnostic``
+    crowds, and pixels that the semantic map gives to a thing class but no instance covers. Images without
+    annotations, with an annotation without a segmentation, or without a semantic map are left out.
 
     Metadata read: ``thing_classes``, ``stuff_classes``, ``stuff_ids``, ``ignore_label`` (else 255).
 
@@ -133,6 +133,9 @@ class PanopticEvaluator(DatasetEvaluator):
         areas = np.array([mask_util.area(rle) for rle in rles], dtype=np.int64)
         for index in np.lexsort((-areas, ~crowds)):
             annotation = record["annotations"][index]
+            if annotation.get("class_agnostic"):
+                paint_mask(ids, rles[index], 0)
+                continue
             class_index = self._class_index(True, annotation["category_id"], record["file_name"])
             segments.append(Segment(class_index, bool(crowds[index])))
             paint_mask(ids, rles[index], len(segments))

@@ -155,6 +155,16 @@ def test_detection_in_a_crowd_is_no_false_positive(register):
     assert results["segm"]["AP"] == results["bbox"]["AP"] == pytest.approx(100)
 
 
+@pytest.mark.parametrize("class_agnostic", [True, False])
+def test_only_a_crowd_of_no_class_excuses_detections_of_every_class(register, class_agnostic):
+    mask, crowd = rectangle(*SIZE, 4, 4, 20, 20), rectangle(*SIZE, 30, 0, 64, 64)
+    inside = rectangle(*SIZE, 40, 40, 50, 50)
+    region = {**annotation(crowd, 0, iscrowd=1), "class_agnostic": class_agnostic}
+    name = register([_record(1, [annotation(mask, 1), region])], thing_classes=["x", "y"])
+    results, _ = _evaluate(name, {1: _instances([mask, inside], [0.5, 0.9], [1, 1])})
+    assert results["segm"]["AP"] == results["bbox"]["AP"] == pytest.approx(100 if class_agnostic else 50)
+
+
 def test_written_detections_hold_the_datasets_category_ids(register, tmp_path):
     mask = rectangle(*SIZE, 4, 4, 20, 20)
     name = register(

@@ -119,6 +119,18 @@ def test_crowd_excuses_its_own_class_only_and_is_never_missed(scene, category_id
     assert crowd_alone["RQ_th"] == 100
 
 
+@pytest.mark.parametrize("category_id", [0, 1])
+def test_crowd_of_no_class_excuses_every_class(scene, category_id):
+    scene.add(box(0, 0, 4, 4), category_id)
+    scene.add(box(5, 0, 10, 10), 0, iscrowd=1)
+    scene.annotations[-1]["class_agnostic"] = True
+    ids = np.full(SIZE, 1)
+    ids[box(0, 0, 4, 4)] = 2
+    ids[box(6, 1, 8, 3)] = 3
+    segments = [_segment(1, 0, False), _segment(2, category_id, True), _segment(3, category_id, True)]
+    assert scene.evaluate(ids, segments)["RQ"] == 100
+
+
 def test_wrong_class_is_missed_and_wrong(scene):
     scene.add(box(0, 0, 4, 4))
     ids = np.full(SIZE, 1)
