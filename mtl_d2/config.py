@@ -44,6 +44,22 @@ def add_mtl_config(cfg: CN) -> None:
     cfg.INPUT.MTL.SCALE_TEST = 0.0  # resize test images by this factor, whatever their size; 0 for INPUT.MIN_SIZE_TEST
     cfg.INPUT.MTL.INVERT_PROB = 0.0  # chance that an image's intensities are inverted (255 - x)
 
+    # Labels follow the image in each of these.
+    lsj = cfg.INPUT.MTL.LSJ = CN()  # large-scale jitter, in the place of INPUT.MIN_SIZE_TRAIN
+    lsj.ENABLED = False
+    lsj.MIN_SCALE = 0.1  # an image is resized to fit into SIZE times a factor between these two
+    lsj.MAX_SCALE = 2.0
+    lsj.SIZE = [1024, 1024]  # height and width, in pixels, to which it is then cropped and padded
+    cfg.INPUT.MTL.CROP_CANDIDATES = 1  # of so many crops (INPUT.CROP) one, likelier with small objects and borders
+    jitter = cfg.INPUT.MTL.COLOR_JITTER = CN()  # each a factor drawn from [1 - x, 1 + x]; 0 for none
+    jitter.BRIGHTNESS = 0.0
+    jitter.CONTRAST = 0.0
+    jitter.SATURATION = 0.0
+    paste = cfg.INPUT.MTL.COPY_PASTE = CN()  # objects of another image of the training set, with their labels
+    paste.PROB = 0.0  # chance that an image gets some
+    paste.MAX_OBJECTS = 20  # their number is drawn from 1 to this
+    paste.BLEND_SIGMA = 0.0  # standard deviation, in pixels, of the blending at their borders; 0 for none
+
     cfg.SOLVER.MTL = CN()
     cfg.SOLVER.MTL.OPTIMIZER = "SGD"  # "SGD" | "ADAMW"
     cfg.SOLVER.MTL.AMP_DTYPE = "bfloat16"  # with SOLVER.AMP.ENABLED: "bfloat16" | "float16" (CUDA only)

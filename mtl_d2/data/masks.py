@@ -8,8 +8,8 @@ import pycocotools.mask as mask_util
 from detectron2.data import transforms as T
 from fvcore.transforms.transform import Transform
 
-from ..structures.box_masks import BoxMask, draw_masks
-from .transforms import nearest_source
+from ..structures.box_masks import BoxMask, clip_mask, draw_masks
+from .transforms import inside_padding, nearest_source
 
 Segmentation = list | dict[str, Any]
 RLE = dict[str, Any]
@@ -26,7 +26,8 @@ def transform_masks(
 ) -> list[BoxMask]:
     """Rasterise polygons and RLEs as they lie in the transformed image, equal to Detectron2's by the pixel.
 
-    As there, polygons are moved by their vertices and rasterised afterwards, RLEs are resampled (nearest).
+    As there, polygons are moved by their vertices and rasterised afterwards, RLEs are resampled (nearest). In the
+    padding of an image all masks are empty.
 
     Args:
         segmentations: polygons [[x0, y0, x1, ...], ...] or a COCO RLE {"size", "counts"}, per instance.
@@ -46,8 +47,11 @@ def transform_masks(
         else:
             raise ValueError(f"found a segmentation of type {type(segmentation).__name__}, expected polygons or an RLE")
     masks = dict(zip(rles, _resample(_decode(list(rles.values())), transforms, size), strict=True))
-    drawn = _polygons_to_rles(list(polygons.values()), transforms, new_size)
-    masks.update(zip(polygons, _decode(drawn), strict=True))
+    drawn = _decode(_polygons_to_rles(list(polygons.values()), transforms, new_size))
+    inside = inside_padding(transforms, size)
+    if inside is not None:  # a polygon may reach over the border of its image
+        drawn = [clip_mask(mask, inside) for mask in drawn]
+    masks.update(zip(polygons, drawn, strict=True))
     return [masks[i] for i in range(len(segmentations))]
 
 
@@ -86,7 +90,8 @@ def _resample(masks: list[BoxMask], transforms: T.TransformList, size: tuple[int
     resampled = []
     for mask in masks:
         frame = draw_masks([mask], size)[0].view(np.uint8)
-        resampled.append(BoxMask(0, 0, transforms.apply_segmentation(frame).astype(bool)))
+        # Not astype(bool): what a transform pads semantic maps with is no part of a mask.
+        resampled.append(BoxMask(0, 0, transforms.apply_segmentation(frame) == 1))
     return resampled
 
 
