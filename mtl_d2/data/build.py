@@ -13,6 +13,7 @@ from detectron2.data.samplers import InferenceSampler
 from detectron2.utils import comm
 from torch.utils.data import DataLoader
 
+from .copy_paste import with_copy_paste
 from .mapper import MultiTaskDatasetMapper
 from .preflight import load_records
 from .sampler import MultiTaskBatchSampler
@@ -104,7 +105,7 @@ def build_multitask_train_loader(cfg: CfgNode, *, mapper: Mapper | None = None, 
         num_ranks=comm.get_world_size(),
         start_batch=start_batch,
     )
-    mapper = mapper or MultiTaskDatasetMapper(cfg, is_train=True)
+    mapper = with_copy_paste(cfg, mapper or MultiTaskDatasetMapper(cfg, is_train=True), records)
     _end_opencv_threads()
     return DataLoader(
         SeededDataset(DatasetFromList(records, copy=False), mapper, seed=cfg.SEED),
