@@ -15,7 +15,7 @@ from detectron2.data import MetadataCatalog
 from .images import BrokenSampleError
 from .labelled_image import LabelledImage
 from .mapper import MultiTaskDatasetMapper
-from .paste import paste_objects
+from .paste import paste_objects, whole_objects
 from .targets import has_masks
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,8 @@ class CopyPasteMapper:
     them overlap as much as they can. Draws come from numpy's global generator.
 
     An image takes part with the labels that it has: absent ones stay absent. Nothing is pasted into one whose
-    objects have boxes without masks, and no object without a semantic id into one with a semantic map.
+    objects have boxes without masks, and no object without a semantic id into one with a semantic map. Objects that
+    the border of the source cuts are pasted only where that border lies on the image's.
 
     Args:
         mapper: reads, augments and makes the targets.
@@ -80,9 +81,9 @@ class CopyPasteMapper:
         target = self.mapper.read(record, with_masks=True)
         source = self._read_source()
         if source is not None:
-            chosen = self._choose(source, target)
+            offset = _random_offset(source.size, target.size)
+            chosen = self._choose(source, target, offset)
             if chosen:
-                offset = _random_offset(source.size, target.size)
                 target = paste_objects(
                     target, source, chosen, offset, semantic_ids=self.semantic_ids, blend_sigma=self.blend_sigma
                 )
@@ -100,21 +101,18 @@ class CopyPasteMapper:
             logger.warning("Pasted nothing: %s", error)
             return None
 
-    def _choose(self, source: LabelledImage, target: LabelledImage) -> list[int]:
-        """Draw the objects to paste, of those that augmentation left over and whose labels the target needs."""
-        possible = [
-            index
-            for index, (annotation, mask) in enumerate(zip(source.objects or (), source.masks or (), strict=True))
-            if mask.pixels.any()
-            and (target.sem_seg is None or source.sem_seg is not None or self._semantic_id(annotation) is not None)
-        ]
-        if not possible:
+    def _choose(self, source: LabelledImage, target: LabelledImage, offset: tuple[int, int]) -> list[int]:
+        """Draw the objects to paste, of those that are whole there and have the labels that the target needs."""
+        whole = whole_objects(source, target, offset) if source.masks else []
+        if target.sem_seg is not None and source.sem_seg is None:
+            whole = [i for i in whole if self._semantic_id(source, i) is not None]
+        if not whole:
             return []
-        count = np.random.randint(min(self.max_objects, len(possible))) + 1  # noqa: NPY002
-        return np.random.choice(possible, count, replace=False).tolist()  # noqa: NPY002
+        count = np.random.randint(min(self.max_objects, len(whole))) + 1  # noqa: NPY002
+        return np.random.choice(whole, count, replace=False).tolist()  # noqa: NPY002
 
-    def _semantic_id(self, annotation: dict[str, Any]) -> int | None:
-        return self.semantic_ids[annotation["category_id"]] if self.semantic_ids else None
+    def _semantic_id(self, source: LabelledImage, index: int) -> int | None:
+        return self.semantic_ids[source.objects[index]["category_id"]] if self.semantic_ids and source.objects else None
 
 
 def with_copy_paste(cfg: CfgNode, mapper: Mapper, records: Sequence[Record]) -> Mapper:

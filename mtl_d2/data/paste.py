@@ -62,6 +62,25 @@ def paste_objects(
     return result
 
 
+def whole_objects(source: LabelledImage, target: LabelledImage, offset: tuple[int, int]) -> list[int]:
+    """Indices of the source's objects that lie in the target and that no border of the source cuts there.
+
+    Where such a border lies inside of the target, an object that it cuts would get a straight edge there.
+
+    Args:
+        source: with masks; in its padding there are none.
+        offset: see :func:`paste_objects`.
+    """
+    shown = source.inside or (slice(0, source.size[0]), slice(0, source.size[1]))
+    # As (x, y), like boxes: the corners of what is shown of the source, and of the target.
+    start, stop = (np.array([getattr(side, end) for side in shown[::-1]]) for end in ("start", "stop"))
+    shift, size = np.array(offset[::-1]), np.array(target.size[::-1])
+    first, last = np.split(tight_boxes(source.masks or []), 2, axis=1)
+    cut = (first <= start) & (start + shift > 0) | (last >= stop) & (stop + shift < size)
+    outside = (last + shift <= 0) | (first + shift >= size) | (last == first)
+    return np.flatnonzero(~(cut | outside).any(axis=1)).tolist()
+
+
 def _overlap(offset: tuple[int, int], source: tuple[int, int], target: tuple[int, int]) -> Window:
     """Rows and columns of the target over which the source lies."""
     starts = [max(0, shift) for shift in offset]

@@ -8,7 +8,7 @@ from detectron2.data import transforms as T
 
 from mtl_d2.data.labelled_image import LabelledImage
 from mtl_d2.data.masks import tight_boxes
-from mtl_d2.data.paste import paste_objects
+from mtl_d2.data.paste import paste_objects, whole_objects
 from mtl_d2.data.targets import edge_target
 from mtl_d2.structures.box_masks import BoxMask, crop_mask, draw_masks
 from mtl_d2.structures.edges import edges_from_ids, id_map
@@ -172,3 +172,16 @@ def test_blending_is_a_weighted_mean_at_the_border_and_changes_no_label():
     assert abs(row[9] + row[10] - 210) <= 1  # half-way between both at the border itself
     assert np.array_equal(blended.sem_seg, plain.sem_seg)
     assert np.array_equal(frames(blended), frames(plain))
+
+
+def test_objects_that_a_border_cuts_are_whole_only_where_it_lies_on_the_targets():
+    masks = np.zeros((5, 20, 30), bool)
+    masks[0, 5:9, 5:9] = masks[1, 0:4, 5:9] = masks[2, 5:9, 26:30] = masks[3, 16:20, 10:14] = True  # 4 has no pixel
+    source = labelled(list(masks), (20, 30), seed=100)
+    assert whole_objects(source, labelled([], (20, 30)), (0, 0)) == [0, 1, 2, 3]
+    assert whole_objects(source, labelled([], (25, 33)), (0, 0)) == [0, 1]
+    assert whole_objects(source, labelled([], (25, 33)), (5, 3)) == [0, 2, 3]
+    assert whole_objects(source, labelled([], (25, 33)), (2, 2)) == [0]
+    assert whole_objects(source, labelled([], (11, 13)), (-3, -8)) == [0, 1]
+    padded = replace(source, inside=(slice(0, 20), slice(0, 30)), image=np.zeros((40, 40, 3), np.uint8))
+    assert whole_objects(padded, labelled([], (40, 40)), (0, 0)) == [0, 1]
