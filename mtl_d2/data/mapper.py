@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
@@ -13,7 +12,7 @@ from detectron2.data import transforms as T
 
 from ..structures.box_masks import BoxMask
 from ..structures.edges import IGNORE
-from .images import BrokenSampleError, read_image
+from .images import BrokenSampleError, contiguous, read_image, to_planes
 from .label_maps import read_label, read_sem_seg, wrong_size
 from .labelled_image import LabelledImage, source_boxes
 from .masks import tight_boxes, transform_masks
@@ -138,9 +137,9 @@ class MultiTaskDatasetMapper:
             record=record,
             fields=fields,
             transforms=transforms,
-            image=aug_input.image,
+            image=contiguous(aug_input.image),
             objects=objects,
-            sem_seg=aug_input.sem_seg,
+            sem_seg=None if aug_input.sem_seg is None else contiguous(aug_input.sem_seg),
             inside=inside_padding(transforms, image.shape[:2]),
         )
         if "masks" in needed:
@@ -154,8 +153,7 @@ class MultiTaskDatasetMapper:
 
     def targets(self, labelled: LabelledImage) -> dict[str, Any]:
         """Make the model's input from what :meth:`read` returns, the second half of a call."""
-        # (3, H, W); a transposed copy is slower
-        item = {**labelled.fields, "image": torch.from_numpy(np.stack(cv2.split(labelled.image)))}
+        item = {**labelled.fields, "image": torch.from_numpy(to_planes(labelled.image))}
         if not self.is_train:
             return item
         if "instance" in self.tasks and labelled.objects is not None and labelled.boxes is not None:

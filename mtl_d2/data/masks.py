@@ -9,6 +9,7 @@ from detectron2.data import transforms as T
 from fvcore.transforms.transform import Transform
 
 from ..structures.box_masks import BoxMask, clip_mask, draw_masks
+from ..structures.run_lengths import decode_rle
 from .transforms import inside_padding, nearest_source
 
 Segmentation = list | dict[str, Any]
@@ -16,6 +17,7 @@ RLE = dict[str, Any]
 
 # Frames decoded at a time: a thousand nuclei at full size would not fit into memory together.
 _CHUNK = 32
+_EMPTY = BoxMask(0, 0, np.zeros((0, 0), bool))
 
 
 def transform_masks(
@@ -46,8 +48,8 @@ def transform_masks(
             polygons[i] = segmentation
         else:
             raise ValueError(f"found a segmentation of type {type(segmentation).__name__}, expected polygons or an RLE")
-    masks = dict(zip(rles, _resample(_decode(list(rles.values())), transforms, size), strict=True))
-    drawn = _decode(_polygons_to_rles(list(polygons.values()), transforms, new_size))
+    masks = dict(zip(rles, _resample([decode_rle(rle) for rle in rles.values()], transforms, size), strict=True))
+    drawn = [_draw_polygons(moved, new_size) for moved in _transform_polygons(list(polygons.values()), transforms)]
     inside = inside_padding(transforms, size)
     if inside is not None:  # a polygon may reach over the border of its image
         drawn = [clip_mask(mask, inside) for mask in drawn]
@@ -71,18 +73,6 @@ def _compressed(rle: RLE, size: tuple[int, int]) -> RLE:
     return mask_util.frPyObjects(rle, *size) if isinstance(rle["counts"], list) else rle
 
 
-def _decode(rles: list[RLE]) -> list[BoxMask]:
-    masks = []
-    for start in range(0, len(rles), _CHUNK):
-        chunk = rles[start : start + _CHUNK]
-        # pycocotools fills (H, W, N) in Fortran order: seen as (N, W, H) it is contiguous.
-        frames = mask_util.decode(chunk).transpose(2, 1, 0)
-        boxes = mask_util.toBbox(chunk).astype(np.int64).tolist()
-        for frame, (x, y, w, h) in zip(frames, boxes, strict=True):
-            masks.append(BoxMask(y, x, frame[x : x + w, y : y + h].T.astype(bool)))
-    return masks
-
-
 def _resample(masks: list[BoxMask], transforms: T.TransformList, size: tuple[int, int]) -> list[BoxMask]:
     source = nearest_source(transforms, size)
     if source is not None:
@@ -101,20 +91,17 @@ def _take(mask: BoxMask, rows: np.ndarray, cols: np.ndarray) -> BoxMask:
     ys = np.flatnonzero((rows >= mask.top) & (rows < mask.top + height))
     xs = np.flatnonzero((cols >= mask.left) & (cols < mask.left + width))
     if not len(ys) or not len(xs):
-        return BoxMask(0, 0, np.zeros((0, 0), bool))
+        return _EMPTY
     pixels = mask.pixels[rows[ys] - mask.top][:, cols[xs] - mask.left]
     return BoxMask(int(ys[0]), int(xs[0]), pixels)
 
 
-def _polygons_to_rles(instances: list[list], transforms: T.TransformList, new_size: tuple[int, int]) -> list[RLE]:
-    height, width = new_size
-    rles = []
-    for polygons in _transform_polygons(instances, transforms):
-        # pycocotools refuses an empty list: a polygon without area stands for it.
-        flat = [polygon.reshape(-1) for polygon in polygons] or [np.zeros(6)]
-        parts = mask_util.frPyObjects(flat, height, width)
-        rles.append(parts[0] if len(parts) == 1 else mask_util.merge(parts))
-    return rles
+def _draw_polygons(polygons: list[np.ndarray], size: tuple[int, int]) -> BoxMask:
+    """Rasterise the union of polygons, each (n, 2) as (x, y)."""
+    if not polygons:  # pycocotools refuses an empty list
+        return _EMPTY
+    parts = mask_util.frPyObjects([polygon.reshape(-1) for polygon in polygons], *size)
+    return decode_rle(parts[0] if len(parts) == 1 else mask_util.merge(parts))
 
 
 def _transform_polygons(instances: list[list], transforms: T.TransformList) -> list[list[np.ndarray]]:

@@ -21,6 +21,8 @@ EDGE_LABELS = {  # edge_source -> keys of the record that it is derived from
     "union": ("annotations", "sem_seg_file_name"),
 }
 
+_UNKNOWN, _FIRST_OBJECT = 256, 257  # ids of pixels, above those of semantic classes
+
 
 def has_masks(annotations: Sequence[dict[str, Any]]) -> bool:
     """Return whether every object has its mask; boxes without masks are a label too, for the boxes alone."""
@@ -133,15 +135,17 @@ def derive_edges(
         (H, W) uint8 in {0, 1, 255}.
     """
     # uint8 semantic ids stay as they are, below those of the objects: only the borders between ids count.
-    ids = np.zeros(size, np.int32) if sem_seg is None else sem_seg.astype(np.int32)
-    ignore = np.zeros(size, bool) if sem_seg is None else sem_seg == ignore_value
-    fill_padding(ignore, inside, True)
+    dtype = np.uint16 if len(masks) + _FIRST_OBJECT <= np.iinfo(np.uint16).max else np.int32
+    ids = np.zeros(size, dtype) if sem_seg is None else sem_seg.astype(dtype)
+    fill_padding(ids, inside, _UNKNOWN)
     for crowd in crowds:
-        _paint(ignore, crowd, True)
+        _paint(ids, crowd, _UNKNOWN)
     areas = [np.count_nonzero(mask.pixels) for mask in masks]
     for i in np.argsort(-np.asarray(areas, np.int64), kind="stable").tolist():
-        _paint(ids, masks[i], 256 + int(i))
-        _paint(ignore, masks[i], False)
+        _paint(ids, masks[i], _FIRST_OBJECT + int(i))
+    ignore = ids == _UNKNOWN
+    if sem_seg is not None:
+        ignore |= ids == ignore_value
     return edges_from_ids(ids, ignore)
 
 
@@ -183,7 +187,7 @@ def transform_edges(edge: np.ndarray, transforms: T.TransformList, size: tuple[i
     return drawn
 
 
-def fill_padding(canvas: np.ndarray, inside: Window | None, value: int | bool) -> None:
+def fill_padding(canvas: np.ndarray, inside: Window | None, value: int) -> None:
     """Write ``value`` into the padding of an (H, W) map, in place; ``inside`` None is no padding."""
     if inside is not None:
         kept = canvas[inside].copy()
@@ -191,6 +195,5 @@ def fill_padding(canvas: np.ndarray, inside: Window | None, value: int | bool) -
         canvas[inside] = kept
 
 
-def _paint(canvas: np.ndarray, mask: BoxMask, value: int | bool) -> None:
-    height, width = mask.pixels.shape
-    canvas[mask.top : mask.top + height, mask.left : mask.left + width][mask.pixels] = value
+def _paint(canvas: np.ndarray, mask: BoxMask, value: int) -> None:
+    canvas[mask.window][mask.pixels] = value

@@ -10,7 +10,6 @@ from mtl_d2.data.masks import transform_masks
 from mtl_d2.structures.box_masks import draw_masks
 
 SIZE = (61, 83)
-ALLOWED = 1e-6  # share of pixels
 
 
 def random_polygons(rng):
@@ -19,7 +18,8 @@ def random_polygons(rng):
     for _ in range(rng.integers(1, 4)):
         center, reach = rng.uniform(-5, 90, 2), rng.uniform(0.2, 40)
         vertices = center + rng.uniform(-reach, reach, (rng.integers(3, 13), 2))
-        polygons.append((vertices.round() if rng.random() < 0.3 else vertices).reshape(-1).tolist())
+        decimals = rng.choice([0, 1, 2, 9])  # with one, the rounding of pycocotools is a tie for half of them
+        polygons.append(vertices.round(decimals).reshape(-1).tolist())
     return polygons
 
 
@@ -31,7 +31,8 @@ def random_transforms(rng):
         y, x = rng.integers(0, height - crop_height), rng.integers(0, width - crop_width)
         steps.append(T.CropTransform(int(x), int(y), int(crop_width), int(crop_height)))
         height, width = int(crop_height), int(crop_width)
-    new_height, new_width = (int(side) for side in rng.integers(20, 120, 2))
+    resized = rng.random() < 0.5
+    new_height, new_width = (int(side) for side in rng.integers(20, 120, 2)) if resized else (height, width)
     steps.append(T.ResizeTransform(height, width, new_height, new_width))
     return T.TransformList(steps), (new_height, new_width)
 
@@ -50,7 +51,7 @@ def test_polygons_have_the_pixels_of_pycocotools(seed):
             pixels += expected.size
             different += np.count_nonzero(mask != expected)
     assert pixels > 2e6
-    assert different <= ALLOWED * pixels
+    assert different == 0
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -67,4 +68,4 @@ def test_rles_have_the_pixels_of_pycocotools(seed):
             pixels += expected.size
             different += np.count_nonzero(mask != expected)
     assert pixels > 2e6
-    assert different <= ALLOWED * pixels
+    assert different == 0
