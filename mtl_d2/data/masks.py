@@ -15,9 +15,11 @@ from .transforms import inside_padding, nearest_source
 Segmentation = list | dict[str, Any]
 RLE = dict[str, Any]
 
+_SMALL = 2**17  # pixels up to which pycocotools decodes a frame faster than decode_rle a box of it
+_CHUNK = 8  # small frames decoded at a time: more leave the cache
+
 # Frames decoded at a time: a thousand nuclei at full size would not fit into memory together.
 _CHUNK = 32
-_EMPTY = BoxMask(0, 0, np.zeros((0, 0), bool))
 
 
 def transform_masks(
@@ -48,8 +50,9 @@ def transform_masks(
             polygons[i] = segmentation
         else:
             raise ValueError(f"found a segmentation of type {type(segmentation).__name__}, expected polygons or an RLE")
-    masks = dict(zip(rles, _resample([decode_rle(rle) for rle in rles.values()], transforms, size), strict=True))
-    drawn = [_draw_polygons(moved, new_size) for moved in _transform_polygons(list(polygons.values()), transforms)]
+    masks = dict(zip(rles, _resample(_decode(list(rles.values()), size), transforms, size), strict=True))
+    moved = _transform_polygons(list(polygons.values()), transforms)
+    drawn = _decode([_to_rle(parts, new_size) for parts in moved], new_size)
     inside = inside_padding(transforms, size)
     if inside is not None:  # a polygon may reach over the border of its image
         drawn = [clip_mask(mask, inside) for mask in drawn]
@@ -73,6 +76,20 @@ def _compressed(rle: RLE, size: tuple[int, int]) -> RLE:
     return mask_util.frPyObjects(rle, *size) if isinstance(rle["counts"], list) else rle
 
 
+def _decode(rles: list[RLE], size: tuple[int, int]) -> list[BoxMask]:
+    if size[0] * size[1] > _SMALL:
+        return [decode_rle(rle) for rle in rles]
+    masks = []
+    for start in range(0, len(rles), _CHUNK):
+        chunk = rles[start : start + _CHUNK]
+        # pycocotools fills (H, W, N) in Fortran order: seen as (N, W, H) it is contiguous.
+        frames = mask_util.decode(chunk).transpose(2, 1, 0)
+        boxes = mask_util.toBbox(chunk).astype(np.int64).tolist()
+        for frame, (x, y, w, h) in zip(frames, boxes, strict=True):
+            masks.append(BoxMask(y, x, frame[x : x + w, y : y + h].T.astype(bool)))
+    return masks
+
+
 def _resample(masks: list[BoxMask], transforms: T.TransformList, size: tuple[int, int]) -> list[BoxMask]:
     source = nearest_source(transforms, size)
     if source is not None:
@@ -91,17 +108,16 @@ def _take(mask: BoxMask, rows: np.ndarray, cols: np.ndarray) -> BoxMask:
     ys = np.flatnonzero((rows >= mask.top) & (rows < mask.top + height))
     xs = np.flatnonzero((cols >= mask.left) & (cols < mask.left + width))
     if not len(ys) or not len(xs):
-        return _EMPTY
+        return BoxMask(0, 0, np.zeros((0, 0), bool))
     pixels = mask.pixels[rows[ys] - mask.top][:, cols[xs] - mask.left]
     return BoxMask(int(ys[0]), int(xs[0]), pixels)
 
 
-def _draw_polygons(polygons: list[np.ndarray], size: tuple[int, int]) -> BoxMask:
-    """Rasterise the union of polygons, each (n, 2) as (x, y)."""
-    if not polygons:  # pycocotools refuses an empty list
-        return _EMPTY
-    parts = mask_util.frPyObjects([polygon.reshape(-1) for polygon in polygons], *size)
-    return decode_rle(parts[0] if len(parts) == 1 else mask_util.merge(parts))
+def _to_rle(polygons: list[np.ndarray], size: tuple[int, int]) -> RLE:
+    """The union of polygons, each (n, 2) as (x, y)."""
+    # pycocotools refuses an empty list: a polygon without area stands for it.
+    parts = mask_util.frPyObjects([polygon.reshape(-1) for polygon in polygons] or [np.zeros(6)], *size)
+    return parts[0] if len(parts) == 1 else mask_util.merge(parts)
 
 
 def _transform_polygons(instances: list[list], transforms: T.TransformList) -> list[list[np.ndarray]]:

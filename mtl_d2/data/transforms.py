@@ -188,6 +188,8 @@ def _resize(transform: T.ResizeTransform, rows: Index, cols: Index) -> tuple[Ind
 
 def _pil_nearest(length: int, new_length: int) -> Index:
     """Return the source of each pixel of a line that PIL resizes, by resizing the line of indices itself."""
+    if length == new_length:
+        return np.arange(length)
     line = Image.fromarray(np.arange(length, dtype=np.int32)[None])
     return np.asarray(line.resize((new_length, 1), Image.Resampling.NEAREST))[0]
 

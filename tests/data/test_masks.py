@@ -6,6 +6,7 @@ import pytest
 from detectron2.data import transforms as T
 from detectron2.structures.masks import polygons_to_bitmask
 
+from mtl_d2.data import masks
 from mtl_d2.data.masks import transform_masks
 from mtl_d2.structures.box_masks import draw_masks
 
@@ -37,11 +38,17 @@ def random_transforms(rng):
     return T.TransformList(steps), (new_height, new_width)
 
 
+@pytest.fixture(autouse=True, params=["whole frames", "boxes"])
+def decoding(request, monkeypatch):
+    if request.param == "boxes":
+        monkeypatch.setattr(masks, "_SMALL", 0)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_polygons_have_the_pixels_of_pycocotools(seed):
     rng = np.random.default_rng(seed)
     pixels = different = 0
-    for _ in range(40):
+    for _ in range(25):
         transforms, size = random_transforms(rng)
         segmentations = [random_polygons(rng) for _ in range(30)]
         found = draw_masks(transform_masks(segmentations, transforms, SIZE, size), size)
@@ -50,7 +57,7 @@ def test_polygons_have_the_pixels_of_pycocotools(seed):
             expected = polygons_to_bitmask([polygon.reshape(-1) for polygon in moved], *size)
             pixels += expected.size
             different += np.count_nonzero(mask != expected)
-    assert pixels > 2e6
+    assert pixels > 1e6
     assert different == 0
 
 
@@ -58,7 +65,7 @@ def test_polygons_have_the_pixels_of_pycocotools(seed):
 def test_rles_have_the_pixels_of_pycocotools(seed):
     rng = np.random.default_rng(seed)
     pixels = different = 0
-    for _ in range(40):
+    for _ in range(25):
         transforms, size = random_transforms(rng)
         frames = [polygons_to_bitmask(random_polygons(rng), *SIZE).astype(np.uint8) for _ in range(30)]
         rles = [mask_util.encode(np.asfortranarray(frame)) for frame in frames]
@@ -67,5 +74,5 @@ def test_rles_have_the_pixels_of_pycocotools(seed):
             expected = transforms.apply_segmentation(mask_util.decode(rle)).astype(bool)
             pixels += expected.size
             different += np.count_nonzero(mask != expected)
-    assert pixels > 2e6
+    assert pixels > 1e6
     assert different == 0
