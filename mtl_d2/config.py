@@ -5,6 +5,13 @@ from detectron2.config import CfgNode as CN
 
 def add_mtl_config(cfg: CN) -> None:
     """Add the keys of mtl_d2 to a Detectron2 config, in place."""
+    _add_model(cfg)
+    _add_input(cfg)
+    _add_dataloader(cfg)
+    _add_solver(cfg)
+
+
+def _add_model(cfg: CN) -> None:
     mtl = cfg.MODEL.MTL = CN()
     mtl.TASKS = ["instance", "sem_seg", "edge"]  # any subset of the registered tasks
     mtl.LABEL_PATIENCE = 1000  # a task without a label for so many batches in a row stops the training
@@ -40,11 +47,31 @@ def add_mtl_config(cfg: CN) -> None:
     mtl.EDGE_HEAD.LOSS = "hed"  # "hed" | "rcf" | "fixed" | "focal" | "dice"
     mtl.EDGE_HEAD.LOSS_WEIGHT = 1.0
 
+
+def _add_input(cfg: CN) -> None:
     cfg.INPUT.MTL = CN()
     cfg.INPUT.MTL.VERTICAL_FLIP_PROB = 0.0  # beside INPUT.RANDOM_FLIP: for images without an up, as in microscopy
     cfg.INPUT.MTL.SCALE_TEST = 0.0  # resize test images by this factor, whatever their size; 0 for INPUT.MIN_SIZE_TEST
     cfg.INPUT.MTL.INVERT_PROB = 0.0  # chance that an image's intensities are inverted (255 - x)
 
+    # Labels follow the image in each of these.
+    lsj = cfg.INPUT.MTL.LSJ = CN()  # large-scale jitter, in the place of INPUT.MIN_SIZE_TRAIN
+    lsj.ENABLED = False
+    lsj.MIN_SCALE = 0.1  # an image is resized to fit into SIZE times a factor between these two
+    lsj.MAX_SCALE = 2.0
+    lsj.SIZE = [1024, 1024]  # height and width, in pixels, to which it is then cropped and padded
+    cfg.INPUT.MTL.CROP_CANDIDATES = 1  # of so many crops (INPUT.CROP) one, likelier with small objects and borders
+    jitter = cfg.INPUT.MTL.COLOR_JITTER = CN()  # each a factor drawn from [1 - x, 1 + x]; 0 for none
+    jitter.BRIGHTNESS = 0.0
+    jitter.CONTRAST = 0.0
+    jitter.SATURATION = 0.0
+    paste = cfg.INPUT.MTL.COPY_PASTE = CN()  # objects of another image of the training set, with their labels
+    paste.PROB = 0.0  # chance that an image gets some
+    paste.MAX_OBJECTS = 20  # their number is drawn from 1 to this
+    paste.BLEND_SIGMA = 0.0  # standard deviation, in pixels, of the blending at their borders; 0 for none
+
+
+def _add_dataloader(cfg: CN) -> None:
     # Detectron2's DATALOADER.REPEAT_THRESHOLD above 0 repeats images of rare classes, whatever SAMPLER_TRAIN is.
     mixing = cfg.DATALOADER.MTL = CN()
     mixing.DATASET_RATIOS = []  # share of the images from each of DATASETS.TRAIN; [] for as many as it has
@@ -55,6 +82,8 @@ def add_mtl_config(cfg: CN) -> None:
     mixing.UNDERSAMPLE_FREQUENT = 0.0  # images with no class rarer than this share of images come less often; 0 for off
     mixing.UNDERSAMPLE_EMPTY = 1.0  # share of the images without objects that an epoch has
 
+
+def _add_solver(cfg: CN) -> None:
     cfg.SOLVER.MTL = CN()
     cfg.SOLVER.MTL.OPTIMIZER = "SGD"  # "SGD" | "ADAMW"
     cfg.SOLVER.MTL.AMP_DTYPE = "bfloat16"  # with SOLVER.AMP.ENABLED: "bfloat16" | "float16" (CUDA only)

@@ -24,7 +24,8 @@ from tqdm import tqdm
 
 import mtl_d2  # noqa: F401  registers the datasets
 from mtl_d2.data import BrokenSampleError, MultiTaskDatasetMapper, resolve_dataset
-from mtl_d2.data.build import get_records
+from mtl_d2.data.build import Mapper, get_records
+from mtl_d2.data.copy_paste import with_copy_paste
 from mtl_d2.data.seeded import seeded
 from mtl_d2.engine import build_train_mapper, setup_cfg
 from mtl_d2.tasks.base import get_task
@@ -49,15 +50,17 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def build_mappers(cfg: CfgNode, augment: bool | None, samples: int) -> list[tuple[str, MultiTaskDatasetMapper, int]]:
+def build_mappers(
+    cfg: CfgNode, records: list[dict[str, Any]], augment: bool | None, samples: int
+) -> list[tuple[str, Mapper, int]]:
     """Title, mapper and epoch of each row."""
-    rows = []
+    rows: list[tuple[str, Mapper, int]] = []
     if not augment:
         options = MultiTaskDatasetMapper.from_config(cfg, is_train=True)
         stored = MultiTaskDatasetMapper(**{**options, "augmentations": [], "recompute_boxes": False})
         rows.append(("As stored", stored, 0))
     if augment is not False:
-        training = build_train_mapper(cfg)
+        training = with_copy_paste(cfg, build_train_mapper(cfg), records)
         rows += [(f"Training, epoch {epoch}", training, epoch) for epoch in range(samples)]
     return rows
 
@@ -67,7 +70,7 @@ def draw_images(args: argparse.Namespace, cfg: CfgNode, dataset: str) -> Iterato
     records = get_records([dataset], tasks=cfg.MODEL.MTL.TASKS, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS)
     metadata = MetadataCatalog.get(dataset)
     label_keys = [key for task in cfg.MODEL.MTL.TASKS for key in get_task(task).label_keys]
-    rows = build_mappers(cfg, args.augment, args.samples)
+    rows = build_mappers(cfg, records, args.augment, args.samples)
     chosen = np.unique(np.linspace(0, len(records) - 1, min(args.num_images, len(records))).round().astype(int))
     for index in tqdm(chosen.tolist(), unit="image", disable=None):
         path = Path(records[index]["file_name"])

@@ -1,11 +1,11 @@
 """Benchmarks, one file each: what is compared is asserted to be equal before it is timed.
 
 Each module has ``SUMMARY`` (one line), a docstring for ``--help``, ``add_arguments(parser)`` and
-``run(args) -> Findings``; ``args`` has ``device``, ``rounds`` and ``seed``.
+``run(args) -> Findings``; ``args`` has ``rounds`` and ``seed``.
 """
 
 from types import ModuleType
 
-from . import joint, parity
+from . import joint, mapper, parity
 
-BENCHMARKS: dict[str, ModuleType] = {"joint": joint, "parity": parity}
+BENCHMARKS: dict[str, ModuleType] = {"joint": joint, "parity": parity, "mapper": mapper}

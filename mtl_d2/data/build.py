@@ -14,6 +14,7 @@ from detectron2.data.samplers import InferenceSampler
 from detectron2.utils import comm
 from torch.utils.data import DataLoader
 
+from .copy_paste import with_copy_paste
 from .labels import has_objects, may_be_labelled
 from .mapper import MultiTaskDatasetMapper
 from .mixing import build_mixture
@@ -114,7 +115,7 @@ def build_multitask_train_loader(cfg: CfgNode, *, mapper: Mapper | None = None, 
         start_batch=start_batch,
         batches=build_mixture(cfg, records, dataset_ids, cfg.SOLVER.IMS_PER_BATCH),
     )
-    mapper = mapper or MultiTaskDatasetMapper(cfg, is_train=True)
+    mapper = with_copy_paste(cfg, mapper or MultiTaskDatasetMapper(cfg, is_train=True), records)
     _end_opencv_threads()
     return DataLoader(
         SeededDataset(DatasetFromList(records, copy=False), mapper, seed=cfg.SEED),

@@ -119,6 +119,27 @@ def to_eight_bits(array: np.ndarray) -> np.ndarray:
     return array if array.dtype == np.uint8 else (array >> 8).astype(np.uint8)
 
 
+def contiguous(array: np.ndarray) -> np.ndarray:
+    """The same pixels, (H, W) or (H, W, C), in an array that steps forward: flipped views are slow to copy.
+
+    Detectron2's flips return views that step backwards.
+    """
+    vertical, horizontal = (stride < 0 for stride in array.strides[:2])
+    if not vertical and not horizontal:
+        return array
+    forward = array[:: -1 if vertical else 1, :: -1 if horizontal else 1]
+    flipped = cv2.flip(forward, -1 if vertical and horizontal else int(horizontal))
+    return flipped.reshape(array.shape)  # OpenCV drops a single channel
+
+
+def to_planes(image: np.ndarray) -> np.ndarray:
+    """(H, W, C) as a new contiguous array (C, H, W)."""
+    height, width, channels = image.shape
+    planes = np.empty((channels, height, width), image.dtype)
+    cv2.split(image, list(planes))  # into the planes; a transposed copy is slower
+    return planes
+
+
 def unreadable(path: str, error: Exception) -> BrokenSampleError:
     """What to say of a file that one of :data:`READ_ERRORS` ended the reading of."""
     reason = "it does not exist" if isinstance(error, FileNotFoundError) else str(error) or type(error).__name__

@@ -1,35 +1,34 @@
 """From a dataset record to the model's input: image read and augmented, targets made after that."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
-from detectron2.structures import Instances
-from detectron2.utils.file_io import PathManager
 
-from ..structures import LabelMapError, edge_consensus, edge_files, read_label_map, read_semantic_ids
+from ..structures import edge_consensus, edge_files
 from ..structures.box_masks import BoxMask
-from .images import READ_ERRORS, BrokenSampleError, read_image, unreadable
-from .masks import transform_masks
+from ..structures.edges import IGNORE
+from .images import BrokenSampleError, contiguous, read_image, to_planes
+from .label_maps import read_label, read_sem_seg, wrong_size
+from .labelled_image import LabelledImage, source_boxes
+from .masks import tight_boxes, transform_masks
 from .pixels import limit_pixels
 from .targets import (
     EDGE_LABELS,
     check_edge_source,
-    derive_edges,
+    edge_target,
+    fill_padding,
     has_derived_edges,
     has_masks,
     instance_target,
-    transform_boxes,
     transform_edges,
 )
-from .transforms import build_augmentations
+from .transforms import build_augmentations, inside_padding
 
 LABEL_KEYS = ("annotations", "sem_seg_file_name", "sem_seg_id_map", "edge_file_name", "edge_source")
 ExtraTarget = Callable[[dict[str, Any], T.TransformList], dict[str, Any]]
@@ -73,7 +72,7 @@ class MultiTaskDatasetMapper:
             pixels_per_class: labelled pixels that each class keeps in a semantic map; 0 for all.
             extra_targets: for tasks of the user's own: each takes the record and the transforms that were
                 applied to the image (``apply_image``, ``apply_segmentation``), and returns entries of the
-                model's input.
+                model's input. Where the augmentations pad, ``apply_segmentation`` gives the ignore value.
         """
         self.is_train = is_train
         self.tasks = tuple(tasks)
@@ -97,7 +96,7 @@ class MultiTaskDatasetMapper:
             "augmentations": build_augmentations(cfg, is_train),
             "image_format": cfg.INPUT.FORMAT,
             "use_instance_mask": cfg.MODEL.MASK_ON,
-            "recompute_boxes": cfg.INPUT.CROP.ENABLED and cfg.MODEL.MASK_ON and is_train,
+            "recompute_boxes": (cfg.INPUT.CROP.ENABLED or cfg.INPUT.MTL.LSJ.ENABLED) and cfg.MODEL.MASK_ON and is_train,
             "num_thing_classes": cfg.MODEL.ROI_HEADS.NUM_CLASSES,
             "num_sem_classes": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
             "ignore_value": cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
@@ -119,51 +118,96 @@ class MultiTaskDatasetMapper:
                 that the config does not know.
             ValueError: edges are to be derived from a label that the record lacks.
         """
-        item = {key: value for key, value in record.items() if key not in LABEL_KEYS}
-        image = self._read_image(item)
-        needed = self._labels_needed(record) if self.is_train else set()
-        sem_seg = self._read_sem_seg(record) if "sem_seg_file_name" in needed else None
-        source_size = image.shape[:2]
-        aug_input = T.AugInput(image, sem_seg=sem_seg)
+        return self.targets(self.read(record))
+
+    def read(self, record: dict[str, Any], *, with_masks: bool = False) -> LabelledImage:
+        """Read and augment an image and the labels that the tasks need, the first half of a call.
+
+        Args:
+            record: see :meth:`__call__`.
+            with_masks: read the objects and their masks whatever the tasks need, where the record has them.
+
+        Raises:
+            BrokenSampleError, ValueError: see :meth:`__call__`.
+        """
+        fields = {key: value for key, value in record.items() if key not in LABEL_KEYS}
+        image = self._read_image(fields)
+        needed = self._labels_needed(record, with_masks) if self.is_train else set()
+        objects = self._objects(record) if "annotations" in needed else None
+        boxes = None if objects is None else source_boxes(objects)
+        sem_seg = None
+        if "sem_seg_file_name" in needed:
+            sem_seg = read_sem_seg(record, self.num_sem_classes, self.ignore_value)
+        aug_input = T.AugInput(image, boxes=boxes, sem_seg=sem_seg)
         transforms = self.augmentations(aug_input)
-        image, sem_seg = aug_input.image, aug_input.sem_seg
-        item["image"] = torch.from_numpy(np.stack(cv2.split(image)))  # (3, H, W); a transposed copy is slower
+        labelled = LabelledImage(
+            record=record,
+            fields=fields,
+            transforms=transforms,
+            image=contiguous(aug_input.image),
+            objects=objects,
+            sem_seg=None if aug_input.sem_seg is None else contiguous(aug_input.sem_seg),
+            inside=inside_padding(transforms, image.shape[:2]),
+        )
+        if "masks" in needed:
+            labelled.masks, labelled.crowds = self._masks(record, transforms, image.shape[:2], labelled.size)
+        if objects is not None:
+            labelled.boxes = self._boxes(aug_input.boxes, labelled)
+            crowds = source_boxes(_crowds(record["annotations"]))
+            labelled.crowd_boxes = _clipped(transforms.apply_box(crowds), labelled) if len(crowds) else None
+        if "edge_file_name" in needed:
+            drawn = [read_label(name, record) for name in edge_files(record)]
+            labelled.edge = edge_consensus([transform_edges(edge, transforms, labelled.size) for edge in drawn])
+            fill_padding(labelled.edge, labelled.inside, IGNORE)
+        return labelled
+
+    def targets(self, labelled: LabelledImage) -> dict[str, Any]:
+        """Make the model's input from what :meth:`read` returns, the second half of a call."""
+        item = {**labelled.fields, "image": torch.from_numpy(to_planes(labelled.image))}
         if not self.is_train:
             return item
-
-        size = image.shape[:2]
-        masks: list[BoxMask] | None = None
-        crowds: list[BoxMask] = []
-        if "masks" in needed:
-            masks, crowds = self._transform_masks(record, transforms, source_size, size)
-        if "instance" in self.tasks and "annotations" in record:
-            item["instances"] = self._instances(record, masks, transforms, size)
-            crowd_boxes = transform_boxes(_crowds(record["annotations"]), transforms, size)
-            if len(crowd_boxes):
-                item["crowd_boxes"] = torch.from_numpy(crowd_boxes)
-        if "sem_seg" in self.tasks and sem_seg is not None:
-            item["sem_seg"] = self._sem_seg_target(sem_seg)
-        if "edge_file_name" in needed:
-            drawn = [read_label(name, record, partial(read_label_map, name)) for name in edge_files(record)]
-            item["edge"] = _to_long(edge_consensus([transform_edges(edge, transforms, size) for edge in drawn]))
-        elif "edge" in needed:
-            uses_sem_seg = "sem_seg_file_name" in EDGE_LABELS[record["edge_source"]]
-            uses_masks = "annotations" in EDGE_LABELS[record["edge_source"]]
-            edge = derive_edges(
-                masks if uses_masks and masks else [],
-                crowds if uses_masks else [],
-                sem_seg if uses_sem_seg else None,
-                size,
-                self.ignore_value,
-            )
-            item["edge"] = _to_long(edge)
+        if "instance" in self.tasks and labelled.objects is not None and labelled.boxes is not None:
+            masks = labelled.masks if self.use_instance_mask else None
+            item["instances"] = instance_target(labelled.objects, labelled.boxes, masks, labelled.size)
+            if labelled.crowd_boxes is not None:
+                item["crowd_boxes"] = torch.from_numpy(labelled.crowd_boxes)
+        if "sem_seg" in self.tasks and labelled.sem_seg is not None:
+            item["sem_seg"] = self._sem_seg_target(labelled.sem_seg)
+        edge = edge_target(labelled, self.ignore_value) if "edge" in self.tasks else None
+        if edge is not None:
+            item["edge"] = torch.from_numpy(edge.astype(np.int64))
         for extra_target in self.extra_targets:
-            item.update(extra_target(record, transforms))
+            item.update(extra_target(labelled.record, labelled.transforms))
         return item
 
-    def _labels_needed(self, record: dict[str, Any]) -> set[str]:
-        """Return what the tasks have to read: label keys, "masks", and "edge" where edges are derived."""
+    def _sem_seg_target(self, sem_seg: np.ndarray) -> torch.Tensor:
+        if self.pixels_per_class:
+            sem_seg = limit_pixels(sem_seg, self.pixels_per_class, self.ignore_value)
+        return torch.from_numpy(sem_seg.astype(np.int64))
+
+    def _boxes(self, boxes: np.ndarray, labelled: LabelledImage) -> np.ndarray:
+        """Return (N, 4) float32 boxes in the transformed image, clipped to what is not padding."""
+        if self.recompute_boxes and self.use_instance_mask and labelled.masks is not None:
+            return tight_boxes(labelled.masks)
+        return _clipped(boxes, labelled)
+
+    def _objects(self, record: dict[str, Any]) -> list[dict[str, Any]]:
+        objects = _without_crowds(record["annotations"])
+        count = self.num_thing_classes if "instance" in self.tasks else None
+        for annotation in objects:
+            category = annotation["category_id"]
+            if count is not None and not 0 <= category < count:
+                raise BrokenSampleError(
+                    f"{record['file_name']}: found category_id {category}, expected 0 to {count - 1}; "
+                    "correct its annotations or MODEL.ROI_HEADS.NUM_CLASSES."
+                )
+        return objects
+
+    def _labels_needed(self, record: dict[str, Any], with_masks: bool) -> set[str]:
+        """Return what the tasks have to read: label keys, and "masks"."""
         needed = set()
+        if with_masks and "annotations" in record and has_masks(record["annotations"]):
+            needed.update(["annotations", "masks"])
         if "instance" in self.tasks and "annotations" in record:
             needed.add("annotations")
             if self.use_instance_mask and has_masks(record["annotations"]):
@@ -174,15 +218,10 @@ class MultiTaskDatasetMapper:
             needed.add("edge_file_name")
         elif "edge" in self.tasks and has_derived_edges(record):
             check_edge_source(record)
-            needed.update(EDGE_LABELS[record["edge_source"]], ["edge"])
+            needed.update(EDGE_LABELS[record["edge_source"]])
             if "annotations" in EDGE_LABELS[record["edge_source"]]:
                 needed.add("masks")
         return needed
-
-    def _sem_seg_target(self, sem_seg: np.ndarray) -> torch.Tensor:
-        if self.pixels_per_class:
-            sem_seg = limit_pixels(sem_seg, self.pixels_per_class, self.ignore_value)
-        return _to_long(sem_seg)
 
     def _read_image(self, item: dict[str, Any]) -> np.ndarray:
         name = item["file_name"]
@@ -190,23 +229,10 @@ class MultiTaskDatasetMapper:
         try:
             utils.check_image_size(item, image)
         except utils.SizeMismatchError as error:
-            raise _wrong_size(name, image, item) from error
+            raise wrong_size(name, image, item) from error
         return image
 
-    def _read_sem_seg(self, record: dict[str, Any]) -> np.ndarray:
-        name = record["sem_seg_file_name"]
-        sem_seg = read_sem_seg(record)
-        count = self.num_sem_classes
-        if count is not None:
-            largest = int(np.max(sem_seg, where=sem_seg != self.ignore_value, initial=0))
-            if largest >= count:
-                raise BrokenSampleError(
-                    f"{name}: found semantic label {largest}, expected 0 to {count - 1} or "
-                    f"{self.ignore_value} (ignored); correct the map or MODEL.SEM_SEG_HEAD.NUM_CLASSES."
-                )
-        return sem_seg.astype(np.uint8, copy=False)
-
-    def _transform_masks(
+    def _masks(
         self,
         record: dict[str, Any],
         transforms: T.TransformList,
@@ -223,24 +249,6 @@ class MultiTaskDatasetMapper:
             raise BrokenSampleError(f"{record['file_name']}: {error}; correct its annotations.") from error
         return masks[: len(objects)], masks[len(objects) :]
 
-    def _instances(
-        self,
-        record: dict[str, Any],
-        masks: list[BoxMask] | None,
-        transforms: T.TransformList,
-        size: tuple[int, int],
-    ) -> Instances:
-        objects = _without_crowds(record["annotations"])
-        for annotation in objects:
-            category, count = annotation["category_id"], self.num_thing_classes
-            if count is not None and not 0 <= category < count:
-                raise BrokenSampleError(
-                    f"{record['file_name']}: found category_id {category}, expected 0 to {count - 1}; "
-                    "correct its annotations or MODEL.ROI_HEADS.NUM_CLASSES."
-                )
-        masks = masks if self.use_instance_mask else None
-        return instance_target(objects, masks, transforms, size, self.recompute_boxes)
-
 
 def _without_crowds(annotations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [annotation for annotation in annotations if not annotation.get("iscrowd", 0)]
@@ -250,30 +258,8 @@ def _crowds(annotations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [annotation for annotation in annotations if annotation.get("iscrowd", 0)]
 
 
-def read_sem_seg(record: Mapping[str, Any]) -> np.ndarray:
-    """Return the semantic ids of a record, (H, W), those of the run."""
-    return read_label(record["sem_seg_file_name"], record, partial(read_semantic_ids, record))
-
-
-def read_label(name: str, record: Mapping[str, Any], read: Callable[..., np.ndarray]) -> np.ndarray:
-    """Return the ids of a label map, (H, W)."""
-    try:
-        label = read(open_file=PathManager.open)
-    except LabelMapError as error:
-        raise BrokenSampleError(str(error)) from error
-    except READ_ERRORS as error:
-        raise unreadable(name, error) from error
-    if label.shape != (record.get("height", label.shape[0]), record.get("width", label.shape[1])):
-        raise _wrong_size(name, label, record)
-    return label
-
-
-def _to_long(label: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(label.astype(np.int64))
-
-
-def _wrong_size(name: str, found: np.ndarray, record: Mapping[str, Any]) -> BrokenSampleError:
-    return BrokenSampleError(
-        f"{name}: found {found.shape[1]} x {found.shape[0]} pixels (width x height), expected "
-        f"{record['width']} x {record['height']}; correct the file or its record."
-    )
+def _clipped(boxes: np.ndarray, labelled: LabelledImage) -> np.ndarray:
+    """Return (N, 4) float32 boxes, clipped to what is not padding."""
+    rows, cols = labelled.inside or (slice(0, labelled.size[0]), slice(0, labelled.size[1]))
+    corner = [cols.start, rows.start, cols.start, rows.start]
+    return np.clip(boxes, corner, [cols.stop, rows.stop, cols.stop, rows.stop]).astype(np.float32)

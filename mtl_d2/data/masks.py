@@ -8,11 +8,15 @@ import pycocotools.mask as mask_util
 from detectron2.data import transforms as T
 from fvcore.transforms.transform import Transform
 
-from ..structures.box_masks import BoxMask, draw_masks
-from .transforms import nearest_source
+from ..structures.box_masks import BoxMask, clip_mask, draw_masks
+from ..structures.run_lengths import decode_rle
+from .transforms import inside_padding, nearest_source
 
 Segmentation = list | dict[str, Any]
 RLE = dict[str, Any]
+
+_SMALL = 2**17  # pixels up to which pycocotools decodes a frame faster than decode_rle a box of it
+_CHUNK = 8  # small frames decoded at a time: more leave the cache
 
 # Frames decoded at a time: a thousand nuclei at full size would not fit into memory together.
 _CHUNK = 32
@@ -26,7 +30,8 @@ def transform_masks(
 ) -> list[BoxMask]:
     """Rasterise polygons and RLEs as they lie in the transformed image, equal to Detectron2's by the pixel.
 
-    As there, polygons are moved by their vertices and rasterised afterwards, RLEs are resampled (nearest).
+    As there, polygons are moved by their vertices and rasterised afterwards, RLEs are resampled (nearest). In the
+    padding of an image all masks are empty.
 
     Args:
         segmentations: polygons [[x0, y0, x1, ...], ...] or a COCO RLE {"size", "counts"}, per instance.
@@ -45,9 +50,13 @@ def transform_masks(
             polygons[i] = segmentation
         else:
             raise ValueError(f"found a segmentation of type {type(segmentation).__name__}, expected polygons or an RLE")
-    masks = dict(zip(rles, _resample(_decode(list(rles.values())), transforms, size), strict=True))
-    drawn = _polygons_to_rles(list(polygons.values()), transforms, new_size)
-    masks.update(zip(polygons, _decode(drawn), strict=True))
+    masks = dict(zip(rles, _resample(_decode(list(rles.values()), size), transforms, size), strict=True))
+    moved = _transform_polygons(list(polygons.values()), transforms)
+    drawn = _decode([_to_rle(parts, new_size) for parts in moved], new_size)
+    inside = inside_padding(transforms, size)
+    if inside is not None:  # a polygon may reach over the border of its image
+        drawn = [clip_mask(mask, inside) for mask in drawn]
+    masks.update(zip(polygons, drawn, strict=True))
     return [masks[i] for i in range(len(segmentations))]
 
 
@@ -80,7 +89,9 @@ def _compressed(rle: RLE, size: tuple[int, int]) -> RLE:
     return mask_util.frPyObjects(rle, *size) if isinstance(rle["counts"], list) else rle
 
 
-def _decode(rles: list[RLE]) -> list[BoxMask]:
+def _decode(rles: list[RLE], size: tuple[int, int]) -> list[BoxMask]:
+    if size[0] * size[1] > _SMALL:
+        return [decode_rle(rle) for rle in rles]
     masks = []
     for start in range(0, len(rles), _CHUNK):
         chunk = rles[start : start + _CHUNK]
@@ -99,7 +110,8 @@ def _resample(masks: list[BoxMask], transforms: T.TransformList, size: tuple[int
     resampled = []
     for mask in masks:
         frame = draw_masks([mask], size)[0].view(np.uint8)
-        resampled.append(BoxMask(0, 0, transforms.apply_segmentation(frame).astype(bool)))
+        # Not astype(bool): what a transform pads semantic maps with is no part of a mask.
+        resampled.append(BoxMask(0, 0, transforms.apply_segmentation(frame) == 1))
     return resampled
 
 
@@ -114,15 +126,11 @@ def _take(mask: BoxMask, rows: np.ndarray, cols: np.ndarray) -> BoxMask:
     return BoxMask(int(ys[0]), int(xs[0]), pixels)
 
 
-def _polygons_to_rles(instances: list[list], transforms: T.TransformList, new_size: tuple[int, int]) -> list[RLE]:
-    height, width = new_size
-    rles = []
-    for polygons in _transform_polygons(instances, transforms):
-        # pycocotools refuses an empty list: a polygon without area stands for it.
-        flat = [polygon.reshape(-1) for polygon in polygons] or [np.zeros(6)]
-        parts = mask_util.frPyObjects(flat, height, width)
-        rles.append(parts[0] if len(parts) == 1 else mask_util.merge(parts))
-    return rles
+def _to_rle(polygons: list[np.ndarray], size: tuple[int, int]) -> RLE:
+    """The union of polygons, each (n, 2) as (x, y)."""
+    # pycocotools refuses an empty list: a polygon without area stands for it.
+    parts = mask_util.frPyObjects([polygon.reshape(-1) for polygon in polygons] or [np.zeros(6)], *size)
+    return parts[0] if len(parts) == 1 else mask_util.merge(parts)
 
 
 def _transform_polygons(instances: list[list], transforms: T.TransformList) -> list[list[np.ndarray]]:

@@ -8,17 +8,20 @@ import numpy as np
 import torch
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
-from detectron2.structures import BitMasks, Boxes, BoxMode, Instances
+from detectron2.structures import BitMasks, Boxes, Instances
 
 from mtl_d2.structures.edges import EDGE, edges_from_ids
 
-from .masks import BoxMask, draw_masks, tight_boxes
+from .labelled_image import LabelledImage, Window
+from .masks import BoxMask, draw_masks
 
 EDGE_LABELS = {  # edge_source -> keys of the record that it is derived from
     "instance": ("annotations",),
     "semantic": ("sem_seg_file_name",),
     "union": ("annotations", "sem_seg_file_name"),
 }
+
+_UNKNOWN, _FIRST_OBJECT = 256, 257  # ids of pixels, above those of semantic classes
 
 
 def has_masks(annotations: Sequence[dict[str, Any]]) -> bool:
@@ -55,10 +58,9 @@ def check_edge_source(record: dict[str, Any]) -> None:
 
 def instance_target(
     annotations: Sequence[dict[str, Any]],
+    boxes: np.ndarray,
     masks: Sequence[BoxMask] | None,
-    transforms: T.TransformList,
     size: tuple[int, int],
-    recompute_boxes: bool,
 ) -> Instances:
     """Return Instances with gt_boxes, gt_classes and, where there are masks, gt_masks (BitMasks).
 
@@ -67,15 +69,10 @@ def instance_target(
 
     Args:
         annotations: N objects in Detectron2's form, crowds left out.
-        masks: their N masks in the transformed image, or None.
-        transforms: what was applied to the image.
+        boxes: (N, 4) float32 XYXY in the transformed image.
+        masks: their N masks there, or None.
         size: height and width of the transformed image in pixels.
-        recompute_boxes: take the boxes from the masks (after a crop, the given boxes are no longer tight).
     """
-    if masks is not None and recompute_boxes:
-        boxes = tight_boxes(masks)
-    else:
-        boxes = transform_boxes(annotations, transforms, size)
     instances = Instances(size)
     instances.gt_boxes = Boxes(torch.as_tensor(boxes))
     classes = [int(annotation["category_id"]) for annotation in annotations]
@@ -91,17 +88,40 @@ def instance_target(
     return instances
 
 
+def edge_target(labelled: LabelledImage, ignore_value: int) -> np.ndarray | None:
+    """Return the edges of an image, (H, W) uint8 in {0, 1, 255}: its own or derived ones; None without a label.
+
+    Args:
+        labelled: with the labels that its edges are derived from.
+        ignore_value: void in its semantic map.
+    """
+    if labelled.edge is not None or not has_derived_edges(labelled.record):
+        return labelled.edge
+    keys = EDGE_LABELS[labelled.record["edge_source"]]
+    uses_masks = "annotations" in keys
+    return derive_edges(
+        labelled.masks if uses_masks and labelled.masks else [],
+        labelled.crowds if uses_masks else [],
+        labelled.sem_seg if "sem_seg_file_name" in keys else None,
+        labelled.size,
+        ignore_value=ignore_value,
+        inside=labelled.inside,
+    )
+
+
 def derive_edges(
     masks: Sequence[BoxMask],
     crowds: Sequence[BoxMask],
     sem_seg: np.ndarray | None,
     size: tuple[int, int],
+    *,
     ignore_value: int = 255,
+    inside: Window | None = None,
 ) -> np.ndarray:
     """Return the edges between objects, and between semantic classes where a semantic map is given.
 
     Equal to ``edges_from_ids(id_map(masks, sem_seg), ignore)``, painted within the masks' boxes. Ignored
-    are the crowds' regions and the void of the semantic map, where no object covers them.
+    are the crowds' regions, the void of the semantic map and the padding of the image, where no object covers them.
 
     Args:
         masks: of the objects; the largest is painted first, of equal ones the later one lies on top.
@@ -109,19 +129,23 @@ def derive_edges(
         sem_seg: (H, W) uint8 semantic ids, or None for edges of objects alone.
         size: H and W in pixels.
         ignore_value: void in ``sem_seg``.
+        inside: rows and columns that are not padding; None where nothing is.
 
     Returns:
         (H, W) uint8 in {0, 1, 255}.
     """
     # uint8 semantic ids stay as they are, below those of the objects: only the borders between ids count.
-    ids = np.zeros(size, np.int32) if sem_seg is None else sem_seg.astype(np.int32)
-    ignore = np.zeros(size, bool) if sem_seg is None else sem_seg == ignore_value
+    dtype = np.uint16 if len(masks) + _FIRST_OBJECT <= np.iinfo(np.uint16).max else np.int32
+    ids = np.zeros(size, dtype) if sem_seg is None else sem_seg.astype(dtype)
+    fill_padding(ids, inside, _UNKNOWN)
     for crowd in crowds:
-        _paint(ignore, crowd, True)
+        _paint(ids, crowd, _UNKNOWN)
     areas = [np.count_nonzero(mask.pixels) for mask in masks]
     for i in np.argsort(-np.asarray(areas, np.int64), kind="stable").tolist():
-        _paint(ids, masks[i], 256 + int(i))
-        _paint(ignore, masks[i], False)
+        _paint(ids, masks[i], _FIRST_OBJECT + int(i))
+    ignore = ids == _UNKNOWN
+    if sem_seg is not None:
+        ignore |= ids == ignore_value
     return edges_from_ids(ids, ignore)
 
 
@@ -163,17 +187,13 @@ def transform_edges(edge: np.ndarray, transforms: T.TransformList, size: tuple[i
     return drawn
 
 
-def _paint(canvas: np.ndarray, mask: BoxMask, value: int | bool) -> None:
-    height, width = mask.pixels.shape
-    canvas[mask.top : mask.top + height, mask.left : mask.left + width][mask.pixels] = value
+def fill_padding(canvas: np.ndarray, inside: Window | None, value: int) -> None:
+    """Write ``value`` into the padding of an (H, W) map, in place; ``inside`` None is no padding."""
+    if inside is not None:
+        kept = canvas[inside].copy()
+        canvas[:] = value
+        canvas[inside] = kept
 
 
-def transform_boxes(
-    annotations: Sequence[dict[str, Any]], transforms: T.TransformList, size: tuple[int, int]
-) -> np.ndarray:
-    """Return (N, 4) float32 XYXY boxes in the transformed image, clipped to it."""
-    if not annotations:
-        return np.zeros((0, 4), np.float32)
-    boxes = np.array([BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in annotations], np.float64)
-    height, width = size
-    return np.clip(transforms.apply_box(boxes), 0, [width, height, width, height]).astype(np.float32)
+def _paint(canvas: np.ndarray, mask: BoxMask, value: int) -> None:
+    canvas[mask.window][mask.pixels] = value

@@ -367,7 +367,7 @@ def test_broken_annotations_name_the_image(record):
     record["annotations"][0]["category_id"] = 2
     with pytest.raises(BrokenSampleError, match=r"002\.png: found category_id 2, expected 0 to 1"):
         mapper()(record)
-    record["annotations"][0]["segmentation"] = rle(np.ones((3, 4), bool))
+    record["annotations"][0] |= {"category_id": 1, "segmentation": rle(np.ones((3, 4), bool))}
     with pytest.raises(BrokenSampleError, match=r"002\.png: found an RLE of size \[3, 4\]"):
         mapper()(record)
 

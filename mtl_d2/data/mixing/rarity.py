@@ -11,8 +11,8 @@ from detectron2.utils import comm
 from tqdm import tqdm
 
 from ..images import BrokenSampleError
+from ..label_maps import read_sem_seg
 from ..labels import has_objects, is_labelled
-from ..mapper import read_sem_seg
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ def _sem_seg_ids(record: Record, ignore_value: int) -> np.ndarray | None:
     if not is_labelled(record, "sem_seg"):
         return None
     try:
-        label = read_sem_seg(record)
+        label = read_sem_seg(record, None, ignore_value)
     except BrokenSampleError as error:
         logger.warning("%s", error)
         return np.empty(0, np.int64)
