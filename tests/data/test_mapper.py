@@ -236,6 +236,19 @@ def test_crowds_are_no_instances_and_their_region_is_ignored_in_the_edges(record
     assert np.array_equal(sample["sem_seg"].numpy(), np.asarray(Image.open(record["sem_seg_file_name"])))
 
 
+def test_boxes_of_crowds_follow_the_image_and_are_there_where_a_crowd_is(record):
+    assert "crowd_boxes" not in mapper()(record)
+    crowd = np.zeros((70, 54), bool)
+    crowd[50:60, 40:50] = True
+    record["annotations"].append(annotation(crowd, iscrowd=1))
+    still, flipped = (
+        mapper(**{"INPUT.RANDOM_FLIP": flip, "INPUT.MIN_SIZE_TRAIN": (108,)})(record) for flip in ("none", "horizontal")
+    )
+    assert still["crowd_boxes"].tolist() == [[80, 100, 100, 120]]
+    boxes = {(80.0, 100.0, 100.0, 120.0), (8.0, 100.0, 28.0, 120.0)}  # as it is, or mirrored in 108 pixels
+    assert {tuple(box) for box in flipped["crowd_boxes"].tolist()} < boxes
+
+
 @pytest.mark.parametrize("source", ["instance", "semantic", "union", "file"])
 def test_edges_without_augmentation_are_those_that_are_scored(record, source, tmp_path):
     record["annotations"].append(annotation(ellipse(70, 54, 32, 24, 9, 9), iscrowd=1))
