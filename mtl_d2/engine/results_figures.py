@@ -48,6 +48,20 @@ FIGURES = (
 )
 
 
+def figures_of(records: Iterable[RunRecord]) -> list[Figure]:
+    """FIGURES that one of the records has, and all figures of tasks that this package does not know."""
+    records = list(records)
+    known = {figure.group for figure in FIGURES}
+    own = {
+        (group, metric): Figure(f"{group} {metric}", group, metric, 3)
+        for record in records
+        for group, metrics in record.results.items()
+        for metric in metrics
+        if group not in known and "-" not in metric
+    }
+    return [f for f in (*FIGURES, *own.values()) if any(f.value(record) is not None for record in records)]
+
+
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table with its line of dashes."""
     lines = [header, ["---"] * len(header), *rows]

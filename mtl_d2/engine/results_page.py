@@ -9,7 +9,7 @@ from typing import Any
 from mtl_d2.engine.disjoint_table import NAME as DISJOINT_NAME
 from mtl_d2.engine.disjoint_table import render_disjoint
 from mtl_d2.engine.record import RunRecord, read_record
-from mtl_d2.engine.results_figures import BOX_AP, BOX_AP50, FIGURES, MASK_AP, Records, markdown_table
+from mtl_d2.engine.results_figures import BOX_AP, BOX_AP50, FIGURES, MASK_AP, Records, figures_of, markdown_table
 
 _LOSS_TABLE_NAME = re.compile(r"loss_table/(?P<box>.+)_(?P<cls>[^_]+)_seed\d+")
 
@@ -115,7 +115,7 @@ def _experiment(record: RunRecord) -> tuple:
 
 
 def _render_family(family: str, records: Records) -> str:
-    figures = [f for f in FIGURES if any(f.value(record) is not None for record in records.values())]
+    figures = figures_of(records.values())
     header = [
         "record",
         "config",

@@ -205,6 +205,13 @@ def test_figures_of_a_users_own_task_keep_three_decimals_and_percentages_one():
     assert str(["depth", "rmse", "undefined"]) in shown
 
 
+def test_a_users_own_task_has_columns():
+    page = render(
+        {"own/depth": _replace(1, results={"edge": {"ODS": 0.7}, "depth": {"abs_rel": 0.1234, "rmse-x": 1.0}})}
+    )
+    assert "| record | config | edge ODS | depth abs_rel | images |" in page and "| 0.700 | 0.123 |" in page
+
+
 def test_loss_table_is_a_matrix_of_means_over_seeds():
     records = {
         "loss_table/smooth_l1_ce_seed0": _replace(0, 40.0),
