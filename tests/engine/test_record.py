@@ -206,9 +206,8 @@ def test_figures_of_a_users_own_task_keep_three_decimals_and_percentages_one():
 
 
 def test_a_users_own_task_has_columns():
-    page = render(
-        {"own/depth": _replace(1, results={"edge": {"ODS": 0.7}, "depth": {"abs_rel": 0.1234, "rmse-x": 1.0}})}
-    )
+    results = {"edge": {"ODS": 0.7}, "depth": {"abs_rel": 0.1234, "rmse-x": 1.0}}
+    page = render({"own/depth": _replace(1, results=results)})
     assert "| record | config | edge ODS | depth abs_rel | images |" in page and "| 0.700 | 0.123 |" in page
 
 
