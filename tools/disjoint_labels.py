@@ -2,14 +2,15 @@
 """Train on three disjoint thirds of the images, each labelled for one task only, and with all labels on all images.
 
 A third of the training images keeps its instances, another its semantic maps, the last its edges (as PNGs, one pixel
-wide). Three networks of one config are trained for each seed:
+wide). Networks of one config are trained for each seed:
 
   full      all labels on all images, N steps
   disjoint  the three thirds together, N steps: against "full" at equal steps
   short     all labels on all images, N / 3 steps: each task has seen as many labelled images as in "disjoint"
+  long      the three thirds together, 3 N steps: each task has seen as many labelled images as in "full"
 
 A run whose record is complete is not repeated. `tools/write_results.py` makes the table from the records that were kept
-as results/disjoint/DATASET_{full,disjoint,short}_seedS.json.
+as results/disjoint/DATASET_VARIANT_seedS.json.
 
 Examples:
     python tools/disjoint_labels.py --steps 330 --seeds 1 2 3 --processes 2
@@ -34,7 +35,7 @@ from mtl_d2.evaluation.edge_ground_truth import ground_truth_edges
 from mtl_d2.structures.edges import EDGE
 
 TASKS = ("instance", "sem_seg", "edge")
-VARIANTS = ("full", "disjoint", "short")
+STEPS = {"full": 1, "disjoint": 1, "short": 1 / 3, "long": 3}  # by variant, in units of --steps
 
 
 def write_thirds(dataset: str, folder: Path, seed: int) -> list[Path]:
@@ -90,7 +91,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="of weights, order and thirds")
     parser.add_argument("--steps", type=int, default=330, help="N (default: %(default)s)")
     parser.add_argument("--processes", type=int, default=1, help="of one training (default: %(default)s)")
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS, help="default: all")
+    parser.add_argument("--variants", nargs="+", choices=STEPS, default=list(STEPS), help="default: all")
     args = parser.parse_args()
     if args.steps < 3:
         parser.error(f"--steps {args.steps}: expected 3 or more")
@@ -98,8 +99,8 @@ def main() -> int:
     failed = []
     for seed in args.seeds:
         for variant in args.variants:
-            options = ["SOLVER.MAX_ITER", str(args.steps // 3 if variant == "short" else args.steps), "SEED", str(seed)]
-            if variant == "disjoint":
+            options = ["SOLVER.MAX_ITER", str(int(args.steps * STEPS[variant])), "SEED", str(seed)]
+            if variant in ("disjoint", "long"):
                 thirds = write_thirds(dataset, args.output / f"{dataset}_thirds_seed{seed}", seed)
                 options += ["DATASETS.TRAIN", repr(tuple(map(str, thirds)))]
             output = args.output / f"{dataset}_{variant}_seed{seed}"
