@@ -245,45 +245,6 @@ def test_disjoint_labels_stand_beside_all_labels_at_equal_steps_and_at_equal_lab
     assert f"| box AP | {at_equal_steps} | 37.5 ± 10.6 | 12.0 ± 17.0 | 125 % | 44.0 | 45.0 ± 7.1 | 110 % |" in page
 
 
-def test_a_users_own_task_has_columns():
-    results = {"edge": {"ODS": 0.7}, "depth": {"abs_rel": 0.1234, "rmse-x": 1.0}}
-    page = render({"own/depth": _replace(1, results=results)})
-    assert "| record | config | edge ODS | depth abs_rel | images |" in page and "| 0.700 | 0.123 |" in page
-
-
-def test_loss_table_is_a_matrix_of_means_over_seeds():
-    records = {
-        "loss_table/smooth_l1_ce_seed0": _replace(0, 40.0),
-        "loss_table/smooth_l1_ce_seed1": _replace(1, 42.0),
-        "loss_table/giou_focal_seed0": _replace(0, 50.0),
-    }
-    page = render(records)
-    assert "## shapes" not in page
-    assert "| box loss | ce | focal |" in page
-    assert "| giou |  | 70.0 |" in page and "| smooth_l1 | 61.0 ± 1.4 |  |" in page
-    assert "| smooth_l1 | 41.0 ± 1.4 |  |" in page and "| smooth_l1 | 51.0 ± 1.4 |  |" in page
-
-
-def test_disjoint_labels_stand_beside_all_labels_at_equal_steps_and_at_equal_labelled_images():
-    def run(seed, ap, iterations):
-        return dataclasses.replace(_replace(seed, results={"bbox": {"AP": ap}}), iterations=iterations)
-
-    page = render(
-        {
-            "disjoint/shapes_train_full_seed1": run(1, 40.0, 300),
-            "disjoint/shapes_train_full_seed2": run(2, 50.0, 300),
-            "disjoint/shapes_train_disjoint_seed1": run(1, 30.0, 300),
-            "disjoint/shapes_train_disjoint_seed2": run(2, 45.0, 300),
-            "disjoint/shapes_train_short_seed1": run(1, 24.0, 100),
-            "disjoint/shapes_train_short_seed2": run(2, 0.0, 100),
-            "disjoint/shapes_train_long_seed1": run(1, 44.0, 900),
-        }
-    )
-    assert "shapes_train, seeds 1, 2" in page and "| all labels, 100 steps |" in page
-    # 30/40 = 75 %, 45/50 = 90 %; a reference of 0 has no share: 30/24 alone.
-    assert "| box AP | 37.5 ± 10.6 | 45.0 ± 7.1 | 82 ± 11 % | 12.0 ± 17.0 | 125 % |" in page
-
-
 def test_tool_keeps_a_run_writes_the_page_and_checks_it(tmp_path, monkeypatch, capsys):
     write_record(tmp_path / "run" / "report.json", RECORD)
     page, results, readme = tmp_path / "RESULTS.md", tmp_path / "results", tmp_path / "README.md"
