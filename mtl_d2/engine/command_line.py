@@ -5,11 +5,13 @@ import sys
 from collections.abc import Sequence
 
 from detectron2.engine import default_argument_parser
+from torch.multiprocessing import ProcessExitedException
 
+from ..data import DatasetError
 from ..data.mixing import check_settings
 from . import lazy, run
 from .defaults import setup_cfg
-from .launch import launch
+from .launch import check_launch, launch
 
 DESCRIPTION = """
 Train or evaluate a network from a config file. OUTPUT_DIR gets checkpoints, config.yaml, log.txt, metrics.json,
@@ -47,25 +49,32 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     try:
         device = _device_of(args)
+        check_launch(args.num_gpus, args.num_machines, args.machine_rank, device)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"{parser.prog}: {error}")
-    launch(
-        _run,
-        args.num_gpus,
-        num_machines=args.num_machines,
-        machine_rank=args.machine_rank,
-        dist_url=args.dist_url,
-        args=(args,),
-        device=device,
-    )
+    try:
+        launch(
+            _run,
+            args.num_gpus,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(args, parser.prog),
+            device=device,
+        )
+    except ProcessExitedException as error:  # it has said why
+        sys.exit(error.exit_code)
 
 
-def _run(args: argparse.Namespace) -> None:
-    """What every process of the job does."""
-    if args.config_file.endswith(".py"):
-        lazy.run(args)
-    else:
-        run.run(args)
+def _run(args: argparse.Namespace, program: str) -> None:
+    """What every process of the job does; datasets that cannot be trained on end it with a sentence."""
+    try:
+        if args.config_file.endswith(".py"):
+            lazy.run(args)
+        else:
+            run.run(args)
+    except DatasetError as error:
+        sys.exit(f"{program}: {error}")
 
 
 def _device_of(args: argparse.Namespace) -> str:

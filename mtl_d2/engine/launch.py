@@ -47,9 +47,9 @@ def launch(  # noqa: PLR0917 - the signature of Detectron2's
         torch.multiprocessing.ProcessRaisedException: with the traceback of the first process that failed.
     """
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")).type
-    if all(name in os.environ for name in _TORCHRUN_VARIABLES):
+    if _is_under_torchrun():
         return _run_under_torchrun(main, args, device, timeout)
-    _check_counts(num_processes_per_machine, num_machines, machine_rank, device)
+    check_launch(num_processes_per_machine, num_machines, machine_rank, device)
     world_size = num_machines * num_processes_per_machine
     if world_size == 1:
         return main(*args)
@@ -93,13 +93,20 @@ def unwrap(model: nn.Module) -> nn.Module:
     return model.module if isinstance(model, DistributedDataParallel) else model
 
 
-def _check_counts(num_processes: int, num_machines: int, machine_rank: int, device: str) -> None:
+def _is_under_torchrun() -> bool:
+    return all(name in os.environ for name in _TORCHRUN_VARIABLES)
+
+
+def check_launch(num_processes: int, num_machines: int, machine_rank: int, device: str) -> None:
+    """Raise ValueError for a number of processes that the machines cannot have; see :func:`launch`."""
+    if _is_under_torchrun():  # which has started them
+        return
     if num_processes < 1 or num_machines < 1 or not 0 <= machine_rank < num_machines:
         raise ValueError(
             f"found {num_processes} processes a machine, {num_machines} machines and machine rank "
             f"{machine_rank}: expected at least one process and machine, and a rank from 0 to machines - 1."
         )
-    if device == "cuda" and num_processes > max(torch.cuda.device_count(), 1):
+    if torch.device(device).type == "cuda" and num_processes > max(torch.cuda.device_count(), 1):
         raise ValueError(
             f"--num-gpus {num_processes}, but this machine shows {torch.cuda.device_count()} GPUs: ask "
             "for fewer, or add MODEL.DEVICE cpu (train.device=cpu for a LazyConfig) to run the processes "
