@@ -13,6 +13,8 @@ from torch import Tensor
 from ..evaluation.instance import instances_to_coco
 from ..visualization.cells import class_map
 
+_ROWS = 256  # of a map that is converted at a time: on the way, values are wider than in the file
+
 
 class RawResults:
     """Writes the answers about images into a folder, each where it is there:
@@ -25,7 +27,8 @@ class RawResults:
       for void; ``categories`` are the things and then the stuff of the dataset, from 1
     * ``images.json``: ``id`` (from 1), ``file_name``, ``height`` and ``width`` of all
 
-    The json files are complete when :meth:`close` was called.
+    The json files are complete when :meth:`close` was called. A map needs at most 7 bytes a pixel of memory on its way
+    into the file, beside the answer.
     """
 
     def __init__(self, folder: Path, metadata: Metadata) -> None:
@@ -106,9 +109,16 @@ def label_map(sem_seg: Tensor) -> np.ndarray:
 
 def edge_map(edge: Tensor) -> np.ndarray:
     """Probabilities (H, W) as uint8, 255 for 1."""
-    return (edge * 255).round().clamp(0, 255).byte().numpy()
+    gray = np.empty(tuple(edge.shape), np.uint8)
+    for top in range(0, len(gray), _ROWS):
+        gray[top : top + _ROWS] = (edge[top : top + _ROWS] * 255).round().clamp(0, 255).byte().numpy()
+    return gray
 
 
 def encode_ids(ids: np.ndarray) -> np.ndarray:
     """(H, W) segment ids below 256^3 as colours (H, W, 3), uint8, of COCO's panoptic format."""
-    return np.stack([ids >> shift & 255 for shift in (0, 8, 16)], axis=-1).astype(np.uint8)
+    colours = np.empty((*ids.shape, 3), np.uint8)
+    for top in range(0, len(ids), _ROWS):
+        for channel, shift in enumerate((0, 8, 16)):
+            colours[top : top + _ROWS, :, channel] = ids[top : top + _ROWS] >> shift & 255
+    return colours

@@ -1,6 +1,7 @@
 """Raw results are read back as what was answered."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pycocotools.mask as mask_util
@@ -10,7 +11,7 @@ from detectron2.data.catalog import Metadata
 from detectron2.structures import Boxes, Instances
 from PIL import Image
 
-from mtl_d2.predictor.raw_results import RawResults, encode_ids, label_map
+from mtl_d2.predictor.raw_results import RawResults, edge_map, encode_ids, label_map
 from mtl_d2.structures.box_masks import BoxMask, BoxMasks
 
 MASK = np.zeros((6, 9), bool)
@@ -94,3 +95,22 @@ def test_largest_id():
 def test_no_image_no_detections(tmp_path):
     RawResults(tmp_path / "raw", Metadata()).close()
     assert json.loads((tmp_path / "raw" / "images.json").read_text()) == []
+
+
+@pytest.mark.parametrize("height", [1, 255, 256, 700])
+def test_maps_are_converted_as_a_whole_would_be(height):
+    rng = np.random.default_rng(height)
+    ids = rng.integers(0, 256**3, (height, 5)).astype(np.int32)
+    assert np.array_equal(encode_ids(ids).astype(np.int64) @ [1, 256, 65536], ids)
+    edge = torch.from_numpy(rng.random((height, 5)).astype(np.float16))
+    assert np.array_equal(edge_map(edge), (edge * 255).round().byte().numpy())
+
+
+@pytest.mark.parametrize(("convert", "kind", "bytes_per_pixel"), [(encode_ids, np.int32, 3), (edge_map, np.float16, 1)])
+def test_a_map_takes_hardly_more_memory_than_its_file_holds(convert, kind, bytes_per_pixel):
+    values = np.zeros((4000, 1000), kind)
+    tracemalloc.start()
+    convert(torch.from_numpy(values) if convert is edge_map else values)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < (bytes_per_pixel + 1) * values.size
