@@ -35,6 +35,7 @@ from mtl_d2.evaluation.edge_ground_truth import ground_truth_edges
 from mtl_d2.structures.edges import EDGE
 
 TASKS = ("instance", "sem_seg", "edge")
+FILES = ("json_file", "image_root", "sem_seg_root")  # of the dataset, in its metadata
 STEPS = {"full": 1, "disjoint": 1, "short": 1 / 3, "long": 3}  # by variant, in units of --steps
 
 
@@ -96,6 +97,10 @@ def main() -> int:
     if args.steps < 3:
         parser.error(f"--steps {args.steps}: expected 3 or more")
     dataset = setup_cfg(args.config_file).DATASETS.TRAIN[0]
+    if not all(MetadataCatalog.get(dataset).get(key) for key in FILES):
+        parser.error(
+            f"DATASETS.TRAIN: {dataset!r} has no {', '.join(FILES)}, expected a dataset of register_coco_multitask"
+        )
     failed = []
     for seed in args.seeds:
         for variant in args.variants:

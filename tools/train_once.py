@@ -5,19 +5,22 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mtl_d2.engine.record import read_record
+from mtl_d2.engine.record import portable_word, read_record
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def is_complete(record: Path) -> bool:
-    """Whether a run was trained and scored."""
-    return record.is_file() and bool(read_record(record).results)
+def is_complete(record: Path, options: list[str]) -> bool:
+    """Whether a run with these KEY VALUE pairs was trained and scored."""
+    if not record.is_file():
+        return False
+    run = read_record(record)
+    return bool(run.results) and run.overrides[2:] == [portable_word(word) for word in options]  # after OUTPUT_DIR
 
 
 def train_once(output: Path, options: list[str], config: str, *, threads: int = 1, processes: int = 1) -> bool:
     """Train unless the record is complete; whether it is afterwards."""
-    if is_complete(output / "report.json"):
+    if is_complete(output / "report.json", options):
         print(f"{output}: kept", flush=True)
         return True
     print(f"{output}: training", flush=True)

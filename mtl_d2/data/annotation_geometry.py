@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from mtl_d2.structures.run_lengths import run_lengths
+
 from .annotations import annotation_problems as _number_problems
 from .annotations import box_corners, is_numbers, shorten
 from .faults import Problem
@@ -67,24 +69,17 @@ def rle_counts(rle: dict[str, Any]) -> np.ndarray | None:
 
 
 def _decompress(text: str | bytes) -> np.ndarray | None:
-    # 5 bits a character, lowest first, 0x20: more follow, 0x10 of the last: negative; from the third run on the
-    # difference to the run before the last.
+    """The run lengths of compressed counts; None where they are none (see ``run_lengths`` for the format)."""
     try:
-        chars = np.frombuffer(text.encode("ascii") if isinstance(text, str) else text, np.uint8).astype(np.int64) - 48
+        codes = np.frombuffer(text.encode("ascii") if isinstance(text, str) else text, np.uint8).astype(np.int64) - 48
     except UnicodeEncodeError:
         return None
-    if not len(chars) or chars.min() < 0 or chars.max() > 63 or chars[-1] & 32:
+    if not len(codes) or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
         return None
-    last = np.flatnonzero(chars & 32 == 0)
-    first = np.concatenate([[0], last[:-1] + 1])
-    place = np.arange(len(chars)) - np.repeat(first, last - first + 1)
-    if place.max() > 6:  # 35 bits: more than any image has pixels
+    characters = np.diff(np.flatnonzero(codes & 32 == 0), prepend=-1)
+    if characters.max() > 7:  # 35 bits: more than any image has pixels
         return None
-    values = np.add.reduceat((chars & 31) << (5 * place), first)
-    values -= np.where(chars[last] & 16, np.int64(1) << (5 * (last - first + 1)), 0)
-    values[1::2] = np.cumsum(values[1::2])
-    values[2::2] = np.cumsum(values[2::2])
-    return values
+    return run_lengths(text)
 
 
 def mask_box(segmentation: list | dict[str, Any], size: tuple[int, int]) -> np.ndarray | None:

@@ -14,7 +14,7 @@ def decode_rle(rle: dict[str, Any]) -> BoxMask:
         rle: compressed: {"size": [H, W], "counts": bytes or str}.
     """
     height = rle["size"][0]
-    ends = np.cumsum(_run_lengths(rle["counts"]))
+    ends = np.cumsum(run_lengths(rle["counts"]))
     starts, stops = ends[: len(ends) // 2 * 2 : 2], ends[1::2]
     starts, stops = starts[stops > starts], stops[stops > starts]
     if not len(starts):
@@ -34,7 +34,7 @@ def decode_rle(rle: dict[str, Any]) -> BoxMask:
     return BoxMask(top, left, np.ascontiguousarray(pixels.reshape(right - left, bottom - top).T))
 
 
-def _run_lengths(counts: bytes | str) -> np.ndarray:
+def run_lengths(counts: bytes | str) -> np.ndarray:
     """Lengths of the runs of zeros and of ones in turn, the first of zeros.
 
     Each is a number in groups of five bits, the lowest first, in characters from 48 on; bit 5 says that another group

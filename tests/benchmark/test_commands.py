@@ -1,38 +1,15 @@
 """The command: equality is asserted, timed afterwards, and told by the exit status."""
 
-import importlib.util
-import json
-from pathlib import Path
-
 import pytest
 import torch
 
 from mtl_d2.benchmark import BENCHMARKS, joint, parity
 
-ROOT = Path(__file__).resolve().parents[2]
 COMPARED = {"joint": ["training step", "inference"], "parity": ["training step", "inference", "postprocessing"]}
 EVERY_COMPARISON = {
     *("name", "numerator", "denominator", "ratio", "flop_floor"),
     *("goal", "images", "seconds", "peak_memory_mib"),
 }
-
-
-@pytest.fixture
-def run(monkeypatch, tmp_path):
-    """Run the command with --json; its status and the record, None if there is none."""
-    monkeypatch.chdir(ROOT)
-    spec = importlib.util.spec_from_file_location("mtl_d2_test_benchmark", ROOT / "tools/benchmark.py")
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    threads = torch.get_num_threads()
-    path = tmp_path / "record.json"
-
-    def run(*words):
-        words = [words[0], "--json", str(path), *words[1:]]
-        return tool.main(words), json.loads(path.read_text()) if path.exists() else None
-
-    yield run
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("benchmark", COMPARED)

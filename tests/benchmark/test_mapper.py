@@ -1,46 +1,28 @@
 """The benchmark of the mapper: equality first, both forms of masks, and one sentence for wrong input."""
 
-import importlib.util
-import json
-from pathlib import Path
-
 import numpy as np
 import pycocotools.mask as mask_util
 import pytest
-import torch
 
 from mtl_d2.benchmark import mapper
 from mtl_d2.benchmark.mask_forms import with_polygons, with_rles
 from mtl_d2.testing import toy_dataset
 
-ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("image", "boxes", "classes", "semantics", "masks")
 
 
 @pytest.fixture
-def run(monkeypatch, tmp_path):
-    """Run the command with --json; its status and the record, None if there is none."""
-    monkeypatch.chdir(ROOT)
+def run_mapper(run, monkeypatch, tmp_path):
+    """Run this benchmark for a moment, where no dataset is."""
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "none"))
-    spec = importlib.util.spec_from_file_location("mtl_d2_test_benchmark", ROOT / "tools/benchmark.py")
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    threads = torch.get_num_threads()
-    path = tmp_path / "record.json"
-
-    def run(*words):
-        words = ["mapper", "--json", str(path), "--rounds", "2", "--num-images", "2", *words]
-        return tool.main(words), json.loads(path.read_text()) if path.exists() else None
-
-    yield run
-    torch.set_num_threads(threads)
+    return lambda *words: run("mapper", "--rounds", "2", "--num-images", "2", *words)
 
 
 @pytest.mark.parametrize("crop", [False, True])
-def test_equal_samples_are_timed_in_both_forms(run, capsys, crop):
+def test_equal_samples_are_timed_in_both_forms(run_mapper, capsys, crop):
     with toy_dataset(5) as name:
         words = ["INPUT.CROP.ENABLED", "True", "INPUT.CROP.TYPE", "absolute", "INPUT.CROP.SIZE", "[41, 37]"]
-        status, record = run("--dataset", name, *(words if crop else []))
+        status, record = run_mapper("--dataset", name, *(words if crop else []))
     assert status == 0 and record["equal"]
     assert [check["name"] for check in record["checks"]] == [f"{p}, {f}" for f in ("RLE", "polygons") for p in PARTS]
     assert {check["tolerance"] for check in record["checks"]} == {0.0, 1e-6}
@@ -52,13 +34,13 @@ def test_equal_samples_are_timed_in_both_forms(run, capsys, crop):
     assert "2 images with" in capsys.readouterr().out
 
 
-def test_without_coco_mini_shapes_are_drawn(run):
-    status, record = run()
+def test_without_coco_mini_shapes_are_drawn(run_mapper):
+    status, record = run_mapper()
     assert status == 0
     assert record["setting"]["dataset"].startswith("shapes, 2 images")
 
 
-def test_samples_that_differ_end_with_1_and_are_not_timed(run, monkeypatch, capsys):
+def test_samples_that_differ_end_with_1_and_are_not_timed(run_mapper, monkeypatch, capsys):
     class Broken(mapper.MultiTaskDatasetMapper):
         def __call__(self, record):
             sample = super().__call__(record)
@@ -66,7 +48,7 @@ def test_samples_that_differ_end_with_1_and_are_not_timed(run, monkeypatch, caps
             return sample
 
     monkeypatch.setattr(mapper, "MultiTaskDatasetMapper", Broken)
-    status, record = run()
+    status, record = run_mapper()
     assert status == 1 and record["comparisons"] == []
     assert {c["name"] for c in record["checks"] if c["difference"] > c["tolerance"]} == {
         "masks, RLE",
@@ -84,15 +66,15 @@ def test_samples_that_differ_end_with_1_and_are_not_timed(run, monkeypatch, caps
         (("INPUT.CORP.ENABLED", "True"), "INPUT.CORP.ENABLED"),
     ],
 )
-def test_wrong_input_ends_with_2_and_one_sentence(run, capsys, words, message):
-    assert run(*words) == (2, None)
+def test_wrong_input_ends_with_2_and_one_sentence(run_mapper, capsys, words, message):
+    assert run_mapper(*words) == (2, None)
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
 
 
-def test_a_dataset_without_all_labels_is_refused(run, capsys):
+def test_a_dataset_without_all_labels_is_refused(run_mapper, capsys):
     with toy_dataset(3, labels=("sem_seg",)) as name:
-        assert run("--dataset", name) == (2, None)
+        assert run_mapper("--dataset", name) == (2, None)
     assert "found no image with masks, semantics and edges" in capsys.readouterr().err
 
 
