@@ -22,19 +22,34 @@ def _add_model(cfg: CN) -> None:
     mtl.BALANCER.NAME = "fixed"
     mtl.BALANCER.WEIGHTS = CN({"instance": 1.0, "sem_seg": 1.0, "edge": 1.0}, new_allowed=True)
 
+    mtl.CLASS_WEIGHTS_BETA = 0.999  # beta of the CLASS_WEIGHTS "effective", in [0, 1): nearer to 1, nearer to "inverse"
+
     mtl.RPN = CN()
     mtl.RPN.OBJECTNESS_LOSS = "ce"  # "ce" | "focal"
     mtl.RPN.FOCAL_ALPHA = 0.25  # weight of the positives, in (0, 1); -1 for none
     mtl.RPN.FOCAL_GAMMA = 2.0
+    mtl.RPN.POSITIVE_WEIGHT = 1.0  # of a positive anchor in the objectness loss, beside 1 of a negative one
 
     mtl.ROI_BOX_HEAD = CN()
     mtl.ROI_BOX_HEAD.CLS_LOSS = "ce"  # "ce" (softmax) | "focal" (sigmoid, K + 1 columns, normalised by foreground)
     mtl.ROI_BOX_HEAD.FOCAL_ALPHA = 0.25
     mtl.ROI_BOX_HEAD.FOCAL_GAMMA = 2.0
+    mtl.ROI_BOX_HEAD.CLASS_WEIGHTS = None  # as below, of each class and at last of the background
+
+    mtl.ROI_HEADS = CN()
+    mtl.ROI_HEADS.OHEM = CN()  # online hard examples
+    mtl.ROI_HEADS.OHEM.ENABLED = False  # the regions of the largest loss, where Detectron2 takes a random sample
+    mtl.ROI_HEADS.OHEM.NMS_THRESH = 0.7  # of regions that overlap by more, the hardest alone; 1 for all
 
     mtl.SEM_SEG_HEAD = CN()
     mtl.SEM_SEG_HEAD.LOSS = "ce"  # "ce" | "focal" | "dice"
     mtl.SEM_SEG_HEAD.FOCAL_GAMMA = 2.0
+    # A number for each class, or how to count them in DATASETS.TRAIN: "inverse", "median", "effective"; None for none.
+    mtl.SEM_SEG_HEAD.CLASS_WEIGHTS = None
+    mtl.SEM_SEG_HEAD.OHEM = CN()  # online hard examples: the loss is taken over these pixels alone
+    mtl.SEM_SEG_HEAD.OHEM.FRACTION = 1.0  # share of the labelled pixels, those with the largest loss; 1 for all
+    mtl.SEM_SEG_HEAD.OHEM.THRESHOLD = 0.0  # or those whose class has at most this probability; 0 for none
+    mtl.SEM_SEG_HEAD.OHEM.MIN_KEPT = 0.0625  # with THRESHOLD: at least this share of the labelled pixels
     mtl.SEM_SEG_HEAD.PIXELS_PER_CLASS = 0  # labelled pixels of each class and image in the loss, at random; 0 for all
 
     mtl.EDGE_HEAD = CN()
@@ -45,6 +60,7 @@ def _add_model(cfg: CN) -> None:
     mtl.EDGE_HEAD.STRIDE = 1  # of the prediction, in input pixels: 4, 2 or 1
     mtl.EDGE_HEAD.STEM_DIM = 16  # channels of the image stem that gives detail at STRIDE 1 and 2; 0 for none
     mtl.EDGE_HEAD.LOSS = "hed"  # "hed" | "rcf" | "fixed" | "focal" | "dice"
+    mtl.EDGE_HEAD.POSITIVE_WEIGHT = 0.95  # with LOSS "fixed": of the edge pixels; that of the others is 1 minus it
     mtl.EDGE_HEAD.LOSS_WEIGHT = 1.0
 
 

@@ -14,6 +14,7 @@ from detectron2.utils import comm
 from ..data.build import build_multitask_train_loader
 from ..data.preflight import preflight
 from .checkpoint import MultiTaskCheckpointer
+from .class_weights import with_class_weights
 from .defaults import setup
 from .evaluation import evaluate_datasets
 from .fit import fit
@@ -57,6 +58,7 @@ def train(
     if comm.is_main_process():
         preflight(cfg)
     comm.synchronize()
+    cfg = with_class_weights(cfg, resume=resume)
     model = build_model(cfg)
     optimizer = build_optimizer(cfg, model)
     trainer = MultiTaskTrainer(
