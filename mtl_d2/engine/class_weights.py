@@ -111,7 +111,8 @@ def _write(path: str, about: Mapping[str, Any], counts: Mapping[str, ClassCounts
 def _named(cfg: CfgNode, task: str, weights: Sequence[float]) -> str:
     """For the log: the names of the classes are those of the first dataset that has such labels."""
     field = "stuff_classes" if task == "sem_seg" else "thing_classes"
-    names = next(filter(None, (MetadataCatalog.get(name).get(field) for name in cfg.DATASETS.TRAIN)), [])
+    found = (MetadataCatalog.get(name).get(field) for name in cfg.DATASETS.TRAIN)
+    names: list[str] = next(filter(None, found), [])
     names = [*names, "background"] if task == "instance" else names
     if len(names) != len(weights):
         names = [str(i) for i in range(len(weights))]
