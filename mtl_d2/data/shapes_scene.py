@@ -13,6 +13,7 @@ import numpy as np
 
 RECIPE_VERSION = 5  # raise it with every change that alters a pixel or a label
 THING_CLASSES = ("ellipse", "bar", "ring", "cross")
+RARE_CLASS = "cross"  # the one of a set with a rare class
 STUFF_CLASSES = ("water", "sand", "gravel")
 THING = 0  # the semantic id of all things, as in Detectron2's Panoptic FPN; stuff class i is 1 + i
 VOID = 255
@@ -43,10 +44,14 @@ class Scene:
     classes: list[int]
 
 
-def make_scene(rng: np.random.Generator, size: int) -> Scene:
-    """Draw a scene of ``size`` x ``size`` pixels; every random number comes from ``rng``."""
+def make_scene(rng: np.random.Generator, size: int, *, rare_share: float | None = None) -> Scene:
+    """Draw a scene of ``size`` x ``size`` pixels; every random number comes from ``rng``.
+
+    Args:
+        rare_share: chance that a thing is of RARE_CLASS, the other classes being alike; None for all classes alike.
+    """
     semantic = _draw_layout(rng, size)
-    instance_ids, classes = _place_instances(rng, size)
+    instance_ids, classes = _place_instances(rng, size, rare_share)
     image = np.empty((size, size, 3), np.float32)
     means: list[np.ndarray] = []
     for i in np.unique(semantic):  # the void looks like anything
@@ -75,7 +80,25 @@ def _draw_layout(rng: np.random.Generator, size: int) -> np.ndarray:
     return layout
 
 
-def _place_instances(rng: np.random.Generator, size: int) -> tuple[np.ndarray, list[int]]:
+def semantic_by_class(scene: Scene) -> np.ndarray:
+    """The semantic map with an id for each thing class, uint8 (H, W): thing classes, then stuff classes, or VOID."""
+    things = np.array([0, *scene.classes], np.uint8)[scene.instance_ids]
+    stuff = np.where(scene.semantic == VOID, VOID, scene.semantic + np.uint8(len(THING_CLASSES) - 1))
+    return np.where(scene.instance_ids > 0, things, stuff).astype(np.uint8)
+
+
+def _draw_class(rng: np.random.Generator, rare_share: float | None) -> int:
+    if rare_share is None:
+        return int(rng.integers(len(THING_CLASSES)))
+    rare = THING_CLASSES.index(RARE_CLASS)
+    shares = np.full(len(THING_CLASSES), (1 - rare_share) / (len(THING_CLASSES) - 1))
+    shares[rare] = rare_share
+    return int(rng.choice(len(THING_CLASSES), p=shares))
+
+
+def _place_instances(
+    rng: np.random.Generator, size: int, rare_share: float | None = None
+) -> tuple[np.ndarray, list[int]]:
     """Paint shapes one over the other; one that shows or leaves too little of another is not painted."""
     ids = np.zeros((size, size), np.int32)
     classes: list[int] = []
@@ -85,7 +108,7 @@ def _place_instances(rng: np.random.Generator, size: int) -> tuple[np.ndarray, l
     for _ in range(50 * wanted):
         if len(classes) == wanted:
             break
-        thing = int(rng.integers(len(THING_CLASSES)))
+        thing = _draw_class(rng, rare_share)
         largest = max(MAX_EXTENT * size / 192, MIN_EXTENT + 1)
         extent = MIN_EXTENT + (largest - MIN_EXTENT) * rng.random() ** EXTENT_POWER
         center = rng.uniform(-0.02, 1.02, 2) * size  # some are cut by the border
