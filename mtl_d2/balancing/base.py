@@ -114,6 +114,10 @@ class Balancer(nn.Module, ABC):
         """
         return []
 
+    def learned(self) -> dict[str, Tensor]:
+        """``{name: scalar}`` of what the method has learned, for the log."""
+        return {name: parameter.detach() for name, parameter in self.named_parameters()}
+
     def taking_part(self, tasks: Collection[str]) -> list[str]:
         """Those of ``tasks`` that are configured and have a prior weight, in the order of the configuration."""
         return [task for task in self.tasks if task in tasks and task not in self._ignored]

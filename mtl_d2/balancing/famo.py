@@ -72,6 +72,9 @@ class FAMOBalancer(Scalarization):
             z = torch.softmax(self.logits[rows], dim=0)
             self._adam(z * (fall - (z * fall).sum()) + self.gamma * self.logits[rows], rows)
 
+    def learned(self) -> dict[str, Tensor]:
+        return {f"logits.{task}": logit for task, logit in zip(self.tasks, self.logits.unbind(), strict=True)}
+
     def _adam(self, gradient: Tensor, rows: Tensor | slice) -> None:
         self.updates[rows] += 1
         self.exp_avg[rows] += (1 - _BETA1) * (gradient - self.exp_avg[rows])
