@@ -17,7 +17,7 @@ class Scalarization(Balancer):
     for each configured task, of which it touches the rows of the tasks that take part alone.
 
     A step with a loss that is infinite or NaN on any rank (as the first steps in float16 have) changes no buffer and
-    gives theta a zero gradient; the weights are then the last finite ones.
+    gives theta a zero gradient; weights that are a function of the losses are then the last finite ones, or alpha.
     """
 
     last_weights: Tensor
@@ -45,14 +45,15 @@ class Scalarization(Balancer):
         self._idle = set(self.tasks) - set(tasks)
         weights, balance = dict.fromkeys(totals, torch.zeros_like(self.prior[0])), torch.zeros_like(self.prior[0])
         if tasks:
-            slope, balance = self._slope_and_balance(self._average(totals, tasks), tasks)
-            weights.update(zip(tasks, slope.unbind(), strict=True))
+            found, balance = self._weights_and_balance(self._average(totals, tasks), tasks)
+            weights.update(zip(tasks, found.unbind(), strict=True))
         for parameter in self.idle_parameters():
             balance = balance + parameter * 0.0
         # A method that is linear in the losses and learns nothing is the weighted sum itself.
-        return weights, balance if self.weights_need_losses or any(True for _ in self.parameters()) else None
+        is_weighted_sum = not self.weights_need_losses and next(self.parameters(), None) is None
+        return weights, None if is_weighted_sum else balance
 
-    def _slope_and_balance(self, totals: Tensor, tasks: Sequence[str]) -> tuple[Tensor, Tensor]:
+    def _weights_and_balance(self, totals: Tensor, tasks: Sequence[str]) -> tuple[Tensor, Tensor]:
         rows = self.rows(tasks)
         finite = totals.isfinite().all()
         totals = torch.where(finite, totals, 1.0)  # stands in: what comes of it is not used, but must be finite

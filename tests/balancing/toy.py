@@ -12,6 +12,8 @@ from mtl_d2.config import add_mtl_config
 
 TASKS = ("instance", "sem_seg", "edge")
 METHODS = ("equal", "fixed", "uncertainty", "imtl_l", "dwa", "rlw", "geometric_mean", "stch", "famo")
+HAVE = [0, 2]  # rows of the tasks that are labelled where "sem_seg" is not
+PRESENT = ("instance", "edge")
 PRIORS = {"instance": 1.0, "sem_seg": 2.0, "edge": 0.5}
 
 
@@ -38,6 +40,12 @@ def nested(values: Tensor, tasks: Collection[str] = TASKS) -> dict[str, dict[str
     losses = {task: {f"loss_{task}": value} for task, value in zip(tasks, values.unbind(), strict=True)}
     first = next(iter(tasks))
     losses[first] = {"loss_a": 0.25 * losses[first][f"loss_{first}"], "loss_b": 0.75 * losses[first][f"loss_{first}"]}
+    return losses
+
+
+def without_sem_seg(values: Tensor) -> dict[str, dict[str, Tensor]]:
+    losses = nested(values)
+    losses["sem_seg"] = {"loss_sem_seg": torch.zeros((), requires_grad=True)}
     return losses
 
 
