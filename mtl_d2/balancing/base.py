@@ -22,9 +22,9 @@ class Balancer(nn.Module, ABC):
     label in the global batch arrives as a zero that only keeps its parameters in the graph: it is passed on, but
     takes no part in the method, and neither does one whose prior weight is 0.
 
-    Under a plain trainer ``forward`` is all there is to call, once a step. A trainer that splits a step into n parts
-    sets :attr:`parts_per_step` to n and calls ``forward`` for each part; but where :attr:`weights_need_losses`, it
-    averages :func:`task_totals` over the parts first, calls :meth:`weigh` once and :meth:`apply_weights` for each part.
+    Under a plain trainer ``forward``, called once a step, is all there is. A trainer that splits a step into parts
+    calls it for each part with the buffers that the step began with, and keeps those of a call with the parts' mean
+    losses; where :attr:`weights_need_losses`, the mean losses are what it calls ``forward`` with in the first place.
 
     Args:
         weights: ``{task: alpha}`` for the configured tasks, in order: the method sees ``alpha_i * L_i``. Finite and
@@ -33,7 +33,6 @@ class Balancer(nn.Module, ABC):
     Attributes:
         weights_need_losses: the weights of a step are a function of its own losses.
         observes_update: after the optimizer's step the trainer calls :meth:`observe_update`.
-        parts_per_step: calls of ``forward`` that make up a step.
 
     Raises:
         ValueError: a weight is negative or not finite.
@@ -48,7 +47,6 @@ class Balancer(nn.Module, ABC):
         for task, weight in weights.items():
             check_weight(task, weight)
         self.tasks = tuple(weights)
-        self.parts_per_step = 1
         self._ignored = {task for task, weight in weights.items() if weight == 0}
         # Not persistent: the config's weights hold, also when a run goes on with other ones.
         self.register_buffer("prior", torch.tensor(list(map(float, weights.values()))), persistent=False)
@@ -83,20 +81,13 @@ class Balancer(nn.Module, ABC):
             ValueError: two tasks use the same loss name.
         """
         weights, balance = self.weigh(task_totals(losses, labelled))
-        return self.apply_weights(losses, weights, balance), weights
-
-    @staticmethod
-    def apply_weights(losses: TaskLosses, weights: Mapping[str, Tensor], balance: Tensor | None) -> dict[str, Tensor]:
-        """The flat losses, from what :meth:`weigh` returned; see :meth:`forward`."""
-        flat: dict[str, Tensor] = {}
-        if balance is not None:
-            flat[BALANCE_LOSS] = balance
+        flat = {} if balance is None else {BALANCE_LOSS: balance}
         for task, terms in losses.items():
             for name, loss in terms.items():
                 if name in flat:
                     raise ValueError(f"loss {name!r} of task {task!r} is another task's too: rename one of them")
                 flat[name] = weights[task] * loss if task in weights else loss
-        return flat
+        return flat, weights
 
     def observe_update(self, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> None:
         """Learn from a step, where :attr:`observes_update`.

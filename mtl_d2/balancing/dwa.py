@@ -43,7 +43,7 @@ class DWABalancer(Scalarization):
         rows = self.rows(tasks)
         sums, counts, newer, older = (x[rows].clone() for x in (self.sums, self.counts, self.newer, self.older))
         mean = sums / counts.clamp(min=1)
-        is_full = counts >= self.period * self.parts_per_step
+        is_full = counts >= self.period
         self.older[rows] = torch.where(is_full, torch.where(newer > 0, newer, mean), older)
         self.newer[rows] = torch.where(is_full, mean, newer)
         self.sums[rows] = torch.where(is_full, 0.0, sums) + losses

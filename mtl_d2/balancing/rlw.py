@@ -21,27 +21,27 @@ class RLWBalancer(Balancer):
         seed: at least 0.
     """
 
-    calls: Tensor
+    draws: Tensor
 
     def __init__(self, weights: Mapping[str, float], *, seed: int) -> None:
         super().__init__(weights)
         self.seed = seed
-        self.register_buffer("calls", torch.zeros((), dtype=torch.long))
+        self.register_buffer("draws", torch.zeros((), dtype=torch.long))
 
     def weigh(self, totals: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], None]:
         weights = dict.fromkeys(totals, torch.zeros_like(self.prior[0]))
         tasks = self.taking_part(totals)
         if tasks:
             # Numbers for all tasks: those of one do not depend on who else is absent.
-            z = self._draw(int(self.calls) // self.parts_per_step)
+            z = self._draw(int(self.draws))
             rows = [self.tasks.index(task) for task in tasks]
             w = torch.softmax(z[rows], dim=0).to(self.prior)
             weights.update(
                 {task: w[i] * self.prior[row] for i, (task, row) in enumerate(zip(tasks, rows, strict=True))}
             )
-            self.calls += 1
+            self.draws += 1
         return weights, None
 
-    def _draw(self, step: int) -> Tensor:
-        state = int(np.random.SeedSequence([self.seed, step]).generate_state(1)[0])
+    def _draw(self, number: int) -> Tensor:
+        state = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
         return torch.randn(len(self.tasks), generator=torch.Generator().manual_seed(state))
