@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from detectron2.config import CfgNode
 from detectron2.utils.registry import Registry
 
-from .base import Balancer, check_option, check_weight
+from .base import Balancer, check_weight
 from .dwa import DWABalancer
 from .famo import FAMOBalancer
 from .fixed import FixedBalancer
@@ -93,7 +93,6 @@ def build_balancer(cfg: CfgNode, tasks: Sequence[str], known_tasks: Collection[s
                 f"MODEL.MTL.BALANCER.WEIGHTS.{key}: no task is called {key!r}; known are {sorted(known_tasks)}"
             )
         check_weight(key, weight)
-    check_option("LR_FACTOR", options.LR_FACTOR, at_least=0)
     if options.NAME not in BALANCER_REGISTRY:
         known = sorted(key for key, _ in BALANCER_REGISTRY)
         raise ValueError(f"MODEL.MTL.BALANCER.NAME is {options.NAME!r}: expected one of {known}")
