@@ -12,14 +12,14 @@ from mtl_d2.data import DatasetError, validate_records
 from mtl_d2.data.datasets.shapes import RARE_SCHEMA, SCHEMA, load_shapes
 from mtl_d2.data.shapes import Recipe, draw_scene, write_shapes
 from mtl_d2.data.shapes_scene import (
-    MAX_INSTANCES,
-    MIN_INSTANCES,
     MIN_VISIBLE_PIXELS,
     RARE_CLASS,
     RECIPE_VERSION,
     STUFF_CLASSES,
+    STYLES,
     THING,
     THING_CLASSES,
+    THING_COLORS,
     VOID,
     _shape_mask,
     semantic_by_class,
@@ -67,7 +67,7 @@ def test_masks_do_not_overlap_and_semantics_agree_with_them(folder):
     for record in load_shapes(folder, "train"):
         semantic = cv2.imread(record["sem_seg_file_name"], cv2.IMREAD_UNCHANGED)
         covered = np.zeros(semantic.shape, int)
-        assert MIN_INSTANCES <= len(record["annotations"]) <= MAX_INSTANCES
+        assert STYLES["standard"].instances[0] <= len(record["annotations"]) <= STYLES["standard"].instances[1]
         for annotation in record["annotations"]:
             mask = mask_util.decode(annotation["segmentation"]).astype(bool)
             assert mask.sum() >= MIN_VISIBLE_PIXELS
@@ -207,6 +207,8 @@ def test_the_files_of_the_other_family_are_refused(folder, tmp_path):
     (tmp_path / "recipe.json").write_text(json.dumps({"version": RECIPE_VERSION, "rare_share": 0.01}))
     with pytest.raises(DatasetError, match="'rare_share': found 0.01, expected null"):
         load_shapes(tmp_path, "train")
+    with pytest.raises(DatasetError, match="'style': found null, expected \"easy\" .*--easy --rare-share 0.01"):
+        load_shapes(tmp_path, "train", "shapes_easy_rare")
 
 
 def test_a_folder_of_before_there_were_rare_classes_is_kept(folder, tmp_path):
@@ -216,10 +218,25 @@ def test_a_folder_of_before_there_were_rare_classes_is_kept(folder, tmp_path):
     assert not write_shapes(tmp_path, RECIPE)
 
 
-@pytest.mark.parametrize("option", [{"train": 0}, {"size": 8}, {"seed": -1}, {"rare_share": 1.5}])
+def test_easy_scenes_have_few_large_things_in_the_colours_of_their_class():
+    recipe = Recipe(size=96, style="easy")
+    for index in range(20):
+        scene = draw_scene(recipe, "train", index)
+        assert 1 <= len(scene.classes) <= 3
+        for i, thing in enumerate(scene.classes, start=1):
+            mask = scene.instance_ids == i
+            extents = np.ptp(np.argwhere(mask), axis=0)
+            assert extents.max() >= 20
+            distances = np.linalg.norm(scene.image[mask].mean(0) - np.array(THING_COLORS), axis=1)
+            assert distances.argmin() == thing
+
+
+@pytest.mark.parametrize(
+    "option", [{"train": 0}, {"size": 8}, {"seed": -1}, {"rare_share": 1.5}, {"style": "hard"}], ids=str
+)
 def test_a_number_out_of_range_is_named(option):
     ((name, value),) = option.items()
-    with pytest.raises(DatasetError, match=f"{name}: found {value}, expected"):
+    with pytest.raises(DatasetError, match=f"{name}: found {value!r}, expected"):
         Recipe(**option)
 
 

@@ -1,4 +1,4 @@
-"""shapes: synthetic scenes that ``tools/make_shapes.py`` writes; shapes_rare: those with a rare class."""
+"""The synthetic scenes that ``tools/make_shapes.py`` writes: shapes, shapes_easy, and both with a rare class."""
 
 import functools
 import json
@@ -24,11 +24,11 @@ RARE_SCHEMA = DatasetSchema(
     edge_source="union",
     thing_dataset_id_to_contiguous_id={i + 1: i for i in range(len(THING_CLASSES))},
 )
-FAMILIES = {"shapes": SCHEMA, "shapes_rare": RARE_SCHEMA}
+FAMILIES = {"shapes": SCHEMA, "shapes_rare": RARE_SCHEMA, "shapes_easy": SCHEMA, "shapes_easy_rare": RARE_SCHEMA}
 
 
 def register(root: Path, *, replace: bool = False) -> None:
-    """Register shapes_train and shapes_val, under ``root``/shapes, and shapes_rare_train and shapes_rare_val."""
+    """Register the splits of each family, such as shapes_train and shapes_val under ``root``/shapes."""
     for family, schema in FAMILIES.items():
         for split in ("train", "val"):
             register_dataset(
@@ -43,7 +43,8 @@ def register(root: Path, *, replace: bool = False) -> None:
 def load_shapes(folder: Path, split: str, family: str = "shapes") -> list[dict]:
     """Records of "train" or "val"; DatasetError if the folder is missing, of another family or recipe version."""
     name = f"{family}_{split}"
-    command = "tools/make_shapes.py" + (" --rare-share 0.01" if family == "shapes_rare" else "")
+    easy, rare = "_easy" in family, "_rare" in family
+    command = "tools/make_shapes.py" + " --easy" * easy + " --rare-share 0.01" * rare
     recipe = folder / "recipe.json"
     require_path(folder, f"dataset '{name}'", f"run {command}, or set DETECTRON2_DATASETS")
     require_path(recipe, f"dataset '{name}'", f"remove the folder and run {command}")
@@ -53,12 +54,19 @@ def load_shapes(folder: Path, split: str, family: str = "shapes") -> list[dict]:
             f"{recipe}: 'version': found {found.get('version')!r}, expected {RECIPE_VERSION}, scores on two recipes do "
             f"not compare; remove the folder and run {command}."
         )
-    if (found.get("rare_share") is None) != (family == "shapes"):
-        expected = "null" if family == "shapes" else "a number"
-        raise DatasetError(
-            f"{recipe}: 'rare_share': found {json.dumps(found.get('rare_share'))}, expected {expected} for dataset "
-            f"'{name}', whose semantic ids are others; remove the folder and run {command}."
-        )
+    for key, right, expected in (
+        ("rare_share", (found.get("rare_share") is not None) == rare, "a number" if rare else "null"),
+        (
+            "style",
+            found.get("style", "standard") == ("easy" if easy else "standard"),
+            '"easy"' if easy else '"standard"',
+        ),
+    ):
+        if not right:
+            raise DatasetError(
+                f"{recipe}: '{key}': found {json.dumps(found.get(key))}, expected {expected} for dataset '{name}'; "
+                f"remove the folder and run {command}."
+            )
     paths = _paths(folder, split)
     return load_coco_multitask(
         paths["json_file"],
