@@ -1,16 +1,17 @@
 #!/usr/bin/env python3
 """Train on shapes in which one thing class is rare, once for each thing that is done about it, and keep the records.
 
-The set is shapes_rare (`tools/make_shapes.py --rare-share 0.01`): crosses are one training thing in a hundred, in the
-validation images one in four. The variants:
+The set is that of the config with a rare class (`tools/make_shapes.py --rare-share 0.01`), such as shapes_rare for
+shapes: crosses are one training thing in a hundred, in the validation images one in four. The variants:
 
   none      nothing
   weights   class weights by the effective number, of the semantic and the region loss
   inverse   as weights, by inverse frequency
   median    as weights, by median frequency
   focal     focal loss for semantics, objectness and regions
-  under     common images and pixels left out: images without a cross at a third, 500 pixels a class and image
-  over      images with a cross three times as often
+  under     common images and pixels left out: at most 500 pixels a class and image, and of the images whose rarest
+            class is in a share f of them sqrt(0.1 / f): on shapes_rare a third of those without a cross
+  over      images with a cross sqrt(0.5 / f) times: on shapes_rare three times
   hard      online hard examples: the hardest quarter of the pixels, the hardest regions
 
 A run whose record is complete is not repeated, so that an interrupted table goes on where it stopped.
@@ -18,8 +19,8 @@ A run whose record is complete is not repeated, so that an interrupted table goe
 results/imbalance/DATASET_VARIANT_seedS.json.
 
 Examples:
-    python tools/make_shapes.py --rare-share 0.01
-    python tools/imbalance_table.py --seeds 1 2 3 --processes 2
+    python tools/make_shapes.py --easy --rare-share 0.01
+    python tools/imbalance_table.py --config-file configs/shapes/small.yaml --seeds 1 2 3
     python tools/imbalance_table.py --variants none weights --iterations 20 --seeds 1 --output output/imbalance_quick
 """
 
@@ -29,9 +30,9 @@ from pathlib import Path
 
 from train_once import train_once
 
-from mtl_d2.data.datasets.shapes import RARE_SCHEMA
+from mtl_d2.data.datasets.shapes import FAMILIES, RARE_SCHEMA
+from mtl_d2.engine import setup_cfg
 
-DATASET = "shapes_rare"
 SEMANTIC, REGIONS = "MODEL.MTL.SEM_SEG_HEAD", "MODEL.MTL.ROI_BOX_HEAD"
 
 
@@ -40,8 +41,6 @@ def class_weights(word: str) -> list[str]:
     return [f"{SEMANTIC}.CLASS_WEIGHTS", word, f"{REGIONS}.CLASS_WEIGHTS", word]
 
 
-# About 5 % of the training images have a cross, 90 % each of the other classes: sqrt(0.1 / 0.9) is a third, and
-# sqrt(0.5 / 0.05) three.
 VARIANTS: dict[str, list[str]] = {
     "none": [],
     "weights": class_weights("effective"),
@@ -55,11 +54,27 @@ VARIANTS: dict[str, list[str]] = {
 DEFAULT = [name for name in VARIANTS if name not in ("inverse", "median")]
 
 
-def options(variant: str, seed: int, iterations: int | None) -> list[str]:
+def rare_set(config: str) -> str:
+    """The set with a rare class that belongs to the config's.
+
+    Raises:
+        ValueError: there is none.
+    """
+    name = setup_cfg(config).DATASETS.TRAIN[0].removesuffix("_train")
+    rare = [family for family in FAMILIES if family.endswith("_rare")]
+    if f"{name}_rare" not in rare:
+        raise ValueError(
+            f"--config-file {config}: found DATASETS.TRAIN {name}_train, expected that of a set with a rare class, "
+            f"{' or '.join(family.removesuffix('_rare') for family in rare)}"
+        )
+    return f"{name}_rare"
+
+
+def options(dataset: str, variant: str, seed: int, iterations: int | None) -> list[str]:
     """The config keys of one run."""
     length = [] if iterations is None else ["SOLVER.MAX_ITER", str(iterations)]
     return [
-        *("DATASETS.TRAIN", f"('{DATASET}_train',)", "DATASETS.TEST", f"('{DATASET}_val',)"),
+        *("DATASETS.TRAIN", f"('{dataset}_train',)", "DATASETS.TEST", f"('{dataset}_val',)"),
         *("MODEL.SEM_SEG_HEAD.NUM_CLASSES", str(len(RARE_SCHEMA.stuff_classes))),
         *VARIANTS[variant],
         *length,
@@ -80,11 +95,15 @@ def main() -> int:
     args = parser.parse_args()
     if args.iterations is not None and args.iterations < 1:
         parser.error(f"--iterations {args.iterations}: expected 1 or more")
+    try:
+        dataset = rare_set(args.config_file)
+    except (ValueError, FileNotFoundError) as error:
+        parser.error(str(error))
     failed = []
     for seed in args.seeds:
         for variant in args.variants:
-            output = args.output / f"{DATASET}_{variant}_seed{seed}"
-            run = options(variant, seed, args.iterations)
+            output = args.output / f"{dataset}_{variant}_seed{seed}"
+            run = options(dataset, variant, seed, args.iterations)
             if not train_once(output, run, args.config_file, processes=args.processes):
                 failed.append(output / "console.txt")
     if failed:
