@@ -88,3 +88,11 @@ def _add_solver(cfg: CN) -> None:
     cfg.SOLVER.MTL.OPTIMIZER = "SGD"  # "SGD" | "ADAMW"
     cfg.SOLVER.MTL.AMP_DTYPE = "bfloat16"  # with SOLVER.AMP.ENABLED: "bfloat16" | "float16" (CUDA only)
     cfg.SOLVER.MTL.BEST_METRIC = ""  # such as "segm/AP": the best checkpoint is kept as model_best.pth; "" for none
+    _add_step(cfg)
+
+
+def _add_step(cfg: CN) -> None:
+    cfg.SOLVER.MTL.ACCUMULATE_STEPS = (
+        1  # parts of equal size that a process runs its images of a step in, to save memory
+    )
+    cfg.SOLVER.MTL.MAX_BAD_STEPS = 10  # so many steps in a row with an infinite or NaN loss stop the training

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from functools import reduce
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +18,18 @@ class Balancer(nn.Module, ABC):
     label in the global batch arrives as a zero that only keeps its parameters in the graph: it is passed on, but
     takes no part in the method (see :meth:`task_weights`).
 
+    Class attributes:
+        weights_need_losses: the weights depend on the losses of the same step, so that a step in parts has to see them
+            all before any backward pass.
+        observes_update: after the optimizer's step the trainer computes the losses of the same batch again, for
+            ``observe_update``.
+
     Args:
         tasks: names of the configured tasks, in order.
     """
+
+    weights_need_losses: ClassVar[bool] = False
+    observes_update: ClassVar[bool] = False
 
     def __init__(self, tasks: Collection[str]) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ from torch import nn
 from .checkpoint import MultiTaskCheckpointer
 from .hooks import BestCheckpointer, build_progress_hooks
 from .launch import unwrap
-from .trainer import MultiTaskTrainer
+from .trainer import DivergedError, MultiTaskTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +40,9 @@ def fit(
         eval_period: iterations between evaluations; 0 for one at the end only.
         checkpoint_period: iterations between checkpoints; 0 for ``model_final.pth`` only.
         best_metric: such as "segm/AP": its best weights are kept as ``model_best.pth``.
+
+    Raises:
+        DivergedError: too many steps in a row had to be skipped; a checkpoint with the weights from before is written.
     """
     main_process = comm.is_main_process()
     if main_process:
@@ -69,7 +72,12 @@ def fit(
         if evaluate:
             evaluate()
         return
-    trainer.train(start_iter, max_iter)
+    try:
+        trainer.train(start_iter, max_iter)
+    except DivergedError:
+        if main_process:  # the weights are those from before: nothing that was trained is lost
+            checkpointer.save(f"model_{trainer.iter:07d}")
+        raise
 
 
 def is_higher_better(model: nn.Module, metric: str) -> bool:

@@ -66,6 +66,8 @@ def train(
         seed=cfg.SEED,
         amp_dtype=cfg.SOLVER.MTL.AMP_DTYPE if cfg.SOLVER.AMP.ENABLED else None,
         clip_gradients=build_gradient_clipper(cfg),
+        accumulate_steps=cfg.SOLVER.MTL.ACCUMULATE_STEPS,
+        max_bad_steps=cfg.SOLVER.MTL.MAX_BAD_STEPS,
     )
     evaluation = ReportedEvaluation(
         report_of(cfg, config_file, overrides),
