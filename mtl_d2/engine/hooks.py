@@ -56,7 +56,9 @@ class BestCheckpointer(HookBase):
     def _compare(self) -> None:
         scalars = self.trainer.storage.latest()
         if self.metric not in scalars:
-            known = sorted(name for name in scalars if "/" in name and not name.startswith(("task/", "balance/")))
+            known = sorted(
+                name for name in scalars if "/" in name and not name.startswith(("task/", "balance/", "balancer/"))
+            )
             logger.error(
                 "SOLVER.MTL.BEST_METRIC is %r, which the evaluation did not give (it gave %s): "
                 "model_best.pth is not written.",

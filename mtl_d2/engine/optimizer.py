@@ -33,7 +33,8 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
     )
     balancer = [p for name, p in model.named_parameters() if name.startswith(_BALANCER) and p.requires_grad]
-    groups = _move_to_own_group(groups, balancer, lr=solver.BASE_LR, weight_decay=0.0)
+    lr = solver.BASE_LR * cfg.MODEL.MTL.BALANCER.LR_FACTOR
+    groups = _move_to_own_group(groups, balancer, lr=lr, weight_decay=0.0)
     name = solver.MTL.OPTIMIZER.upper()
     if name == "SGD":
         return torch.optim.SGD(groups, lr=solver.BASE_LR, momentum=solver.MOMENTUM, nesterov=solver.NESTEROV)
