@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     lr_multiplier, dataloader.{train, test, evaluator} and train.{output_dir, max_iter, device,
     init_checkpoint, seed, eval_period, log_period, amp, ddp, checkpointer}; also train.clip_gradients
     (``clip_type``, ``clip_value``, ``norm_type``), train.amp.dtype, train.accumulate_steps,
-    train.max_bad_steps and train.best_metric.
+    train.max_bad_steps, train.cosine_period and train.best_metric.
     """
     cfg = load_config(args)
     check_device(cfg.train.device, "train.device=cpu")
@@ -130,6 +130,7 @@ def build_trainer(cfg: DictConfig, model: nn.Module, optimizer: torch.optim.Opti
         log_period=options.get("log_period", 20),
         accumulate_steps=options.get("accumulate_steps", 1),
         max_bad_steps=options.get("max_bad_steps", 10),
+        cosine_period=options.get("cosine_period", 0),
     )
 
 

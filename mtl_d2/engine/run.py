@@ -68,6 +68,7 @@ def train(
         clip_gradients=build_gradient_clipper(cfg),
         accumulate_steps=cfg.SOLVER.MTL.ACCUMULATE_STEPS,
         max_bad_steps=cfg.SOLVER.MTL.MAX_BAD_STEPS,
+        cosine_period=cfg.MODEL.MTL.BALANCER.COSINE_PERIOD,
     )
     evaluation = ReportedEvaluation(
         report_of(cfg, config_file, overrides),

@@ -54,6 +54,7 @@ class MultiTaskTrainer(TrainerBase):
         log_period: int = 20,
         accumulate_steps: int = 1,
         max_bad_steps: int = 10,
+        cosine_period: int = 0,
     ) -> None:
         """
         Args:
@@ -63,6 +64,7 @@ class MultiTaskTrainer(TrainerBase):
             amp_dtype: "bfloat16", "float16" (CUDA only), or None for float32.
             log_period: iterations between two readings of the losses.
             accumulate_steps: parts that a rank's batch is cut into and that are run one after another.
+            cosine_period: in every so many steps the cosines between the tasks' gradients are logged; 0 for never.
             max_bad_steps: so many skipped steps in a row end the training.
         """
         super().__init__()
@@ -74,7 +76,7 @@ class MultiTaskTrainer(TrainerBase):
         self.clip_gradients = clip_gradients
         self.log_period = log_period
         self.precision = Precision(amp_dtype, next(model.parameters()).device.type)
-        self.gradients = build_gradients(model, self.precision, seed, accumulate_steps)
+        self.gradients = build_gradients(model, self.precision, seed, accumulate_steps, cosine_period)
         self.seconds = 0.0
         self.skipped_images: Counter[str] = Counter()
         self.bad_steps = BadSteps(max_bad_steps)
