@@ -39,6 +39,7 @@ class MultiTaskTrainer(TrainerBase):
     Attributes:
         skipped_images: how often each unreadable image was replaced by another one; complete on rank 0.
         seconds: spent in steps, waiting for data included and hooks not, over all parts of a resumed run.
+        log: the losses and weights of the steps since they were last written.
         bad_steps: the count of skipped steps, over all parts of a resumed run.
     """
 
@@ -81,7 +82,7 @@ class MultiTaskTrainer(TrainerBase):
         self.skipped_images: Counter[str] = Counter()
         self.bad_steps = BadSteps(max_bad_steps)
         self._newly_skipped: Counter[str] = Counter()
-        self._log = LossLog()
+        self.log = LossLog()
         self._batches: Iterator[list[dict]]
 
     def before_train(self) -> None:
@@ -107,7 +108,7 @@ class MultiTaskTrainer(TrainerBase):
             self._update()
             self.gradients.after_update()
             self.bad_steps.in_a_row = 0
-            self._log.steps.append(StepLog(step.losses, step.others, data_time))
+            self.log.steps.append(StepLog(step.losses, step.others, data_time))
         if (self.iter + 1) % self.log_period == 0 or self.iter + 1 >= self.max_iter:
             self.write_metrics()
         self.seconds += time.perf_counter() - start
@@ -160,7 +161,7 @@ class MultiTaskTrainer(TrainerBase):
 
         Steps that were skipped are not in the means; their number is ``bad_steps``.
         """
-        gathered = comm.all_gather((self._log.read(), self._newly_skipped))
+        gathered = comm.all_gather((self.log.read(), self._newly_skipped))
         self._newly_skipped = Counter()
         for _, skipped in gathered:
             self.skipped_images.update(skipped)
