@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> Findings:
     names = _names(args.methods)
     cfg = settings.cfg(OVERRIDES)
     inputs = random_inputs(cfg, settings, settings.batch_sizes[0])
-    network = build_random(cfg, inputs, settings.seed).train()
+    network: Any = build_random(cfg, inputs, settings.seed).train()
     setup = _Setup(cfg, network, inputs, settings, build_optimizer(cfg, network))
     methods = [setup.method(PLAIN), *_methods(names, setup)]
     with exact_convolutions():
