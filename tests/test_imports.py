@@ -21,7 +21,7 @@ ALLOWED = {
     "tasks": {"modeling", "losses", "structures", "evaluation"},
     "meta_arch": {"tasks", "modeling", "balancing", "structures"},
     "visualization": {"structures"},
-    "benchmark": {"data", "engine", "testing"},
+    "benchmark": {"balancing", "data", "engine", "tasks", "testing"},
     "collect_env": {"_require"},
     "_require": set(),
     "predictor": {"data", "engine", "evaluation", "meta_arch", "structures", "visualization"},

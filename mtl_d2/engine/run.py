@@ -77,6 +77,9 @@ def train(
         seed=cfg.SEED,
         amp_dtype=cfg.SOLVER.MTL.AMP_DTYPE if cfg.SOLVER.AMP.ENABLED else None,
         clip_gradients=build_gradient_clipper(cfg),
+        accumulate_steps=cfg.SOLVER.MTL.ACCUMULATE_STEPS,
+        max_bad_steps=cfg.SOLVER.MTL.MAX_BAD_STEPS,
+        cosine_period=cfg.MODEL.MTL.BALANCER.COSINE_PERIOD,
     )
     ema = build_ema(cfg, model)
     evaluation = ReportedEvaluation(
