@@ -1,4 +1,4 @@
-"""Every config key of mtl_d2, in the nodes MTL of MODEL, INPUT, DATALOADER, SOLVER; Detectron2's defaults stay."""
+"""Every config key of mtl_d2, in nodes MTL of MODEL, INPUT, DATALOADER, SOLVER, TEST; Detectron2's defaults stay."""
 
 from detectron2.config import CfgNode as CN
 
@@ -9,6 +9,7 @@ def add_mtl_config(cfg: CN) -> None:
     _add_input(cfg)
     _add_dataloader(cfg)
     _add_solver(cfg)
+    _add_test(cfg)
 
 
 def _add_model(cfg: CN) -> None:
@@ -88,3 +89,8 @@ def _add_solver(cfg: CN) -> None:
     cfg.SOLVER.MTL.OPTIMIZER = "SGD"  # "SGD" | "ADAMW"
     cfg.SOLVER.MTL.AMP_DTYPE = "bfloat16"  # with SOLVER.AMP.ENABLED: "bfloat16" | "float16" (CUDA only)
     cfg.SOLVER.MTL.BEST_METRIC = ""  # such as "segm/AP": the best checkpoint is kept as model_best.pth; "" for none
+
+
+def _add_test(cfg: CN) -> None:
+    cfg.TEST.MTL = CN()
+    cfg.TEST.MTL.PER_IMAGE = False  # evaluators write what a bootstrap over images needs, inference/*/per_image/*.npz
