@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -43,7 +43,8 @@ class PerImage(ABC):
         """Write ``folder/per_image/<group>.npz``; it is read without pickle."""
         path = folder / FOLDER / f"{group}.npz"
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(path, names=np.array(self.names, dtype=str), **self.arrays())
+        arrays: dict[str, Any] = {"names": np.array(self.names, dtype=str), **self.arrays()}
+        np.savez_compressed(path, **arrays)
         return path
 
     def reordered(self, names: Sequence[str]) -> np.ndarray:
@@ -132,7 +133,7 @@ def read_per_image(folder: Path, metric: str) -> PerImage | None:
         None where there is no such file, or where it is of a metric that this package does not know.
     """
     path = folder / FOLDER / f"{metric.partition('/')[0]}.npz"
-    kinds = {kind.metric: kind for kind in (Confusions, EdgeCounts, BoxMatches, MaskMatches)}
+    kinds: dict[str, Any] = {kind.metric: kind for kind in (Confusions, EdgeCounts, BoxMatches, MaskMatches)}
     if metric not in kinds or not path.is_file():
         return None
     with np.load(path, allow_pickle=False) as file:
@@ -141,4 +142,4 @@ def read_per_image(folder: Path, metric: str) -> PerImage | None:
     kind = kinds[metric]
     if issubclass(kind, Matches):
         return kind(names, ImageMatches(**arrays))
-    return kind(names, **arrays)  # type: ignore[call-arg]
+    return kind(names, **arrays)
