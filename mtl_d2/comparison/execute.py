@@ -56,7 +56,10 @@ class Runs:
 
     def missing(self, runs: Iterable[Run]) -> list[Run]:
         """The runs without a record, each once."""
-        return [run for run in {run.key: run for run in runs}.values() if self.record(run) is None]
+        unique: dict[str, Run] = {}
+        for run in runs:
+            unique.setdefault(run.key, run)
+        return [run for run in unique.values() if self.record(run) is None]
 
     def execute(self, runs: Iterable[Run], jobs: int = 1, title: str = "") -> list[Run]:
         """Run what is missing, ``jobs`` beside each other; return those that failed, while the others went on.
