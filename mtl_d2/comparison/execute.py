@@ -17,6 +17,7 @@ from ..engine.record import RunRecord, read_record, write_json
 from .plan import Run
 
 CONSOLE, USAGE = "console.txt", "usage.json"
+POLL_SECONDS = 0.5
 
 
 @dataclass
@@ -50,7 +51,7 @@ class Runs:
         return record if scored == (set(run.test_sets) if several else {""}) else None
 
     def peak_memory_mib(self, run: Run) -> float | None:
-        """The largest resident memory of one process of the run; on a GPU see the record."""
+        """The largest resident memory of a process of the run, None where it is not known; on a GPU see the record."""
         path = self.place(run) / USAGE
         return json.loads(path.read_text())["peak_rss_mib"] if path.is_file() else None
 
@@ -94,6 +95,18 @@ class Runs:
             for child in self._children:
                 child.terminate()
 
+    @staticmethod
+    def _wait(child: subprocess.Popen) -> float:
+        """Wait for the end; the peak memory on the way, in MiB."""
+        peak = 0.0
+        while True:
+            peak = max(peak, _peak_resident_mib(child.pid))
+            try:
+                child.wait(POLL_SECONDS)
+                return peak
+            except subprocess.TimeoutExpired:
+                continue
+
     def _train(self, run: Run) -> bool:
         output = self.place(run)
         output.mkdir(parents=True, exist_ok=True)
@@ -106,14 +119,26 @@ class Runs:
                     return False
                 child = subprocess.Popen([*self.command, *words], stdout=console, stderr=console, env=environment)
                 self._children.add(child)
-            _, status, usage = os.wait4(child.pid, 0)
-            child.returncode = os.waitstatus_to_exitcode(status)
+            peak = self._wait(child)
             with self._lock:
                 self._children.discard(child)
-        per_mib = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
-        peak = max(usage.ru_maxrss / per_mib, self.peak_memory_mib(run) or 0.0)
-        write_json(output / USAGE, {"peak_rss_mib": peak})
+        if peak:
+            write_json(output / USAGE, {"peak_rss_mib": max(peak, self.peak_memory_mib(run) or 0.0)})
         return child.returncode == 0 and self.record(run) is not None
+
+
+def _peak_resident_mib(pid: int) -> float:
+    """The most memory that the process, or one below it, ever had; 0 where the system does not tell.
+
+    Not ru_maxrss: on Linux that of a child begins with what its parent had when it was started.
+    """
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return 0.0
+    own = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return max([float(own[1]) / 2**10 if own else 0.0, *(_peak_resident_mib(int(child)) for child in children)])
 
 
 def estimated_seconds(runs: Runs, planned: Sequence[Run], missing: Sequence[Run]) -> float | None:

@@ -29,6 +29,8 @@ def _incomplete(record: Record) -> Iterator[str]:
         yield f"Failed: {', '.join(record['failed'])}."
     if record["missing"]:
         yield f"Left out, since a run is missing: {', '.join(record['missing'])}."
+    if len(record["commits"]) > 1:
+        yield f"The runs are of several commits ({', '.join(record['commits'])}): the code may differ between them."
 
 
 def _references(record: Record) -> Iterator[str]:

@@ -95,7 +95,7 @@ def test_sentences_follow_the_record(record):
         assert part in text
     text = "\n".join(sentences(record))
     assert "Nothing was searched" in text and "50 % of the summed parameters" in text and "aten::pad" in text
-    assert "below its reference: edge (-2.0 %)" in text and "NOT trained" not in text
+    assert "below its reference: edge (-1.0 %)" in text and "NOT trained" not in text
 
 
 def test_the_table_has_a_row_for_each_network(record):
