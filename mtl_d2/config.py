@@ -18,10 +18,7 @@ def _add_model(cfg: CN) -> None:
     mtl.LABEL_PATIENCE = 1000  # a task without a label for so many batches in a row stops the training
     mtl.CHANNELS_LAST = False  # memory format of the backbone's input; faster on recent CPUs and GPUs
 
-    # Between tasks only the balancer weighs; a head's LOSS_WEIGHT acts within its task.
-    mtl.BALANCER = CN()
-    mtl.BALANCER.NAME = "fixed"
-    mtl.BALANCER.WEIGHTS = CN({"instance": 1.0, "sem_seg": 1.0, "edge": 1.0}, new_allowed=True)
+    _add_balancer(mtl)
 
     mtl.RPN = CN()
     mtl.RPN.OBJECTNESS_LOSS = "ce"  # "ce" | "focal"
@@ -47,6 +44,25 @@ def _add_model(cfg: CN) -> None:
     mtl.EDGE_HEAD.STEM_DIM = 16  # channels of the image stem that gives detail at STRIDE 1 and 2; 0 for none
     mtl.EDGE_HEAD.LOSS = "hed"  # "hed" | "rcf" | "fixed" | "focal" | "dice"
     mtl.EDGE_HEAD.LOSS_WEIGHT = 1.0
+
+
+def _add_balancer(mtl: CN) -> None:
+    # Between tasks only the balancer weighs; a head's LOSS_WEIGHT acts within its task.
+    balancer = mtl.BALANCER = CN()
+    # "fixed" | "equal" (all 1, without WEIGHTS) | "uncertainty" | "imtl_l" | "dwa" | "rlw" | "geometric_mean" | "stch"
+    # | "famo"
+    balancer.NAME = "fixed"
+    # Prior weights: the method sees weight * loss. A task that is not named has 1; one with 0 takes no part.
+    balancer.WEIGHTS = CN({"instance": 1.0, "sem_seg": 1.0, "edge": 1.0}, new_allowed=True)
+    balancer.DWA = CN()
+    balancer.DWA.PERIOD = 100  # steps whose mean losses are compared; an epoch in the paper
+    balancer.DWA.TEMPERATURE = 2.0  # the higher, the more alike the weights
+    balancer.STCH = CN()
+    balancer.STCH.MU = 0.5  # the smaller, the closer to the worst task's loss alone
+    balancer.STCH.WARMUP = 100  # a task's first labelled steps, whose mean loss is its unit; 0 for losses as they are
+    balancer.FAMO = CN()
+    balancer.FAMO.LR = 0.025  # of the task logits
+    balancer.FAMO.GAMMA = 0.001  # decay of the task logits
 
 
 def _add_input(cfg: CN) -> None:
@@ -85,10 +101,45 @@ def _add_dataloader(cfg: CN) -> None:
 
 
 def _add_solver(cfg: CN) -> None:
-    cfg.SOLVER.MTL = CN()
-    cfg.SOLVER.MTL.OPTIMIZER = "SGD"  # "SGD" | "ADAMW"
-    cfg.SOLVER.MTL.AMP_DTYPE = "bfloat16"  # with SOLVER.AMP.ENABLED: "bfloat16" | "float16" (CUDA only)
-    cfg.SOLVER.MTL.BEST_METRIC = ""  # such as "segm/AP": the best checkpoint is kept as model_best.pth; "" for none
+    mtl = cfg.SOLVER.MTL = CN()
+    mtl.OPTIMIZER = "SGD"  # "SGD" | "ADAM" | "ADAMW"
+    mtl.AMP_DTYPE = "bfloat16"  # with SOLVER.AMP.ENABLED: "bfloat16" | "float16" (CUDA only)
+    mtl.BEST_METRIC = ""  # such as "segm/AP": the best checkpoint is kept as model_best.pth; "" for none
+
+    mtl.PARTS = CN()  # what the optimizer and the schedule do with a part of the network
+    for part in ("backbone", "instance", "sem_seg", "edge", "balancer"):
+        add_part(cfg, part)
+
+    mtl.SCHEDULE = CN()  # which tasks are in the loss of a step, beside START and STOP of PARTS
+    mtl.SCHEDULE.NAME = "joint"  # "joint": all of them | "alternating": one of them
+    mtl.SCHEDULE.PATTERN = []  # of "alternating": tasks in turn, such as [instance, instance, edge]; [] for each once
+    mtl.SCHEDULE.PERIOD = 1  # of "alternating": steps of a turn
+    mtl.SCHEDULE.FREEZE = []  # such as [{PART: backbone, FROM: 0, TO: 500}], steps [FROM, TO); TO -1 for the end
+    mtl.SCHEDULE.RESET_MOMENTUM = False  # whether a part that FREEZE lets go loses its optimizer state
+
+    mtl.EMA = CN()  # exponential moving average of the weights: what is evaluated, and "model" of the checkpoints
+    mtl.EMA.ENABLED = False
+    mtl.EMA.DECAY = 0.999  # per step, in [0, 1)
+    mtl.EMA.WARMUP = True  # in step n at most (1 + n) / (10 + n), so that the initial weights are soon forgotten
+
+
+def add_part(cfg: CN, part: str) -> None:
+    """Add SOLVER.MTL.PARTS.<part>, in place: "backbone", "balancer", or a task; a node that is there stays."""
+    parts = cfg.SOLVER.MTL.PARTS
+    if part in parts:
+        return
+    node = parts[part] = CN()
+    node.LR_FACTOR = 1.0  # times SOLVER.BASE_LR
+    if part == "backbone":
+        node.LAYER_DECAY = 1.0  # times this for each stage below the FPN: res5 once, res4 twice, ..., stem
+    node.START = 0  # trained in the steps [START, STOP), over which the schedule runs; a task is out of other losses
+    node.STOP = -1  # -1 for SOLVER.MAX_ITER
+    # None for the key of that name in SOLVER.
+    node.WEIGHT_DECAY = None  # of weights; norms and biases have SOLVER's own. The balancer's None is 0
+    node.LR_SCHEDULER_NAME = None  # "WarmupMultiStepLR" | "WarmupCosineLR"
+    node.STEPS = None  # steps of the run, not of the part
+    node.GAMMA = None
+    node.WARMUP_ITERS = None  # from START on
 
 
 def _add_test(cfg: CN) -> None:

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from .choose import Choice, choose
 from .costs import Cost, measure_costs
@@ -11,7 +10,7 @@ from .description import Comparison, ComparisonError
 from .execute import Runs, estimated_seconds
 from .findings import Found
 from .networks import check_networks
-from .plan import Run, candidate_cfg, final_runs, search_runs, trials
+from .plan import Run, candidate_cfg, final_runs, search_runs, stages_of, trials
 from .rules import Metric
 from .scores import figures_of
 
@@ -79,7 +78,9 @@ class Campaign:
         for candidate in complete:
             chosen = found.choices[candidate.name].values
             weights = self.runs.place(found.group(candidate.name)[0]) / "model_final.pth"
-            networks[candidate.name] = candidate_cfg(self.comparison, candidate, chosen), Path(weights)
+            cfg = candidate_cfg(self.comparison, candidate, chosen)
+            last = {key: value for key, value in stages_of(cfg)[-1].items() if "." in key}
+            networks[candidate.name] = candidate_cfg(self.comparison, candidate, {**chosen, **last}), weights
         return measure_costs(networks, references, rounds=rounds)
 
     def _wanted(self, runs: dict) -> list[Run]:

@@ -17,7 +17,7 @@ from detectron2.data import DatasetCatalog
 from ..data.datasets import resolve_datasets
 from ..data.preflight import load_records
 from ..engine.defaults import check_supported, setup_cfg
-from .description import Candidate, Comparison, ComparisonError, Overrides
+from .description import Candidate, Comparison, ComparisonError, Overrides, flat
 
 Phase = Literal["search", "final", "longer"]
 LONGER = 4 / 3  # steps of the runs that show whether the references are trained
@@ -34,6 +34,7 @@ class Run:
     steps: of training.
     images: that it is trained on, repeats counted.
     test_sets: that it is scored on.
+    last_stage: the folder in its own where a run of several stages (SOLVER.MTL.STAGES) leaves its answers; "" of one.
     """
 
     label: str
@@ -43,6 +44,7 @@ class Run:
     steps: int
     images: int
     test_sets: tuple[str, ...]
+    last_stage: str = ""
     processes: int = 1
     threads: int = 1
 
@@ -131,6 +133,11 @@ def candidate_cfg(comparison: Comparison, candidate: Candidate, overrides: Mappi
     return cfg
 
 
+def stages_of(cfg: CfgNode) -> list[dict[str, Any]]:
+    """What each stage of a run sets, flat, its NAME among it; [{}] of a run that has none."""
+    return [flat(stage) for stage in cfg.SOLVER.MTL.get("STAGES", [])] or [{}]
+
+
 def to_words(overrides: Mapping[str, Any]) -> list[str]:
     """KEY VALUE words of a command line, which Detectron2's config reads back as these values."""
     return [
@@ -142,14 +149,17 @@ def _run(comparison: Comparison, candidate: Candidate, overrides: Overrides, see
     own = {"TEST.EVAL_PERIOD": 0, "TEST.MTL.PER_IMAGE": True, "SOLVER.MTL.BEST_METRIC": "", "SEED": seed}
     merged = {**overrides, **own}
     cfg = candidate_cfg(comparison, candidate, merged)
+    stages = stages_of(cfg)
+    steps = sum(stage.get("SOLVER.MAX_ITER", cfg.SOLVER.MAX_ITER) for stage in stages)
     return Run(
         label=label,
         config=comparison.config,
         words=tuple(to_words({**comparison.overrides, **candidate.overrides, **merged})),
         key=run_key(cfg, comparison.processes),
-        steps=cfg.SOLVER.MAX_ITER,
-        images=cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH,
+        steps=steps,
+        images=steps * cfg.SOLVER.IMS_PER_BATCH,
         test_sets=tuple(cfg.DATASETS.TEST),
+        last_stage=stages[-1].get("NAME", ""),
         processes=comparison.processes,
         threads=comparison.threads,
     )

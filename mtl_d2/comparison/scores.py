@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from ..engine.record import RunRecord
 from ..evaluation.per_image import PerImage, read_per_image
@@ -27,7 +26,7 @@ def figures_of(record: RunRecord, metrics: Sequence[Metric], test_set: str = "")
 
 def kept_images(runs: Runs, run: Run, metrics: Sequence[Metric]) -> dict[str, PerImage]:
     """``{task: statistics of each image of the first test set}``; without the tasks whose evaluator keeps none."""
-    folder = Path(runs.place(run)) / "inference" / run.test_sets[0]
+    folder = runs.place(run) / run.last_stage / "inference" / run.test_sets[0]
     found = {metric.task: read_per_image(folder, metric.name) for metric in metrics}
     return {task: images for task, images in found.items() if images is not None}
 

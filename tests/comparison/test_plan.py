@@ -6,8 +6,9 @@ import pytest
 from detectron2.data import DatasetCatalog
 
 from mtl_d2.comparison import ComparisonError
+from mtl_d2.comparison.description import flat
 from mtl_d2.comparison.networks import check_networks
-from mtl_d2.comparison.plan import candidate_cfg, final_runs, fingerprint, run_key, search_runs, trials
+from mtl_d2.comparison.plan import candidate_cfg, final_runs, fingerprint, run_key, search_runs, stages_of, trials
 from mtl_d2.engine import setup_cfg
 
 from .toy import toy_comparison
@@ -96,6 +97,16 @@ def test_a_dataset_is_known_by_its_records_and_files_and_not_by_its_place(toy, t
         prints.append(fingerprint(name))
         DatasetCatalog.remove(name)
     assert prints[0] == prints[1] and len(set(prints)) == 3
+
+
+def test_a_run_of_several_stages_has_the_steps_of_all_and_answers_of_the_last(toy, monkeypatch):
+    staged = [{"NAME": "first", "SOLVER.MAX_ITER": 4}, {"NAME": "second", "SOLVER": {"BASE_LR": 0.1}}]
+    monkeypatch.setattr("mtl_d2.comparison.plan.stages_of", lambda cfg: [flat(stage) for stage in staged])
+    run = final_runs(toy, {"both": {}})["both", 1]
+    assert (run.steps, run.images, run.last_stage) == (4 + 9, 26, "second")
+    cfg = candidate_cfg(toy, toy.candidates[0])
+    monkeypatch.undo()
+    assert stages_of(cfg) == [{}]
 
 
 @pytest.mark.parametrize(
