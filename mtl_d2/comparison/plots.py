@@ -85,13 +85,12 @@ def _draw_delta_m(axes: Axes, networks: Mapping[str, Record]) -> None:
 def _legend(networks: Mapping[str, Record]) -> str:
     """What the marks mean, below the axis; colours only where there are several roles."""
     several = max(len(network["val"][task]) for network in networks.values() for task in network["val"]) > 1
-    marks = "dot: one seed, bar: mean" if several else "one seed"
-    names = {
-        "reference": "the single network (and grey)",
-        "joint": "joint",
-        "balancer": "balancer",
-        "grid": "fixed weights",
+    colors = {
+        "reference": "black, grey: alone",
+        "joint": "blue: joint",
+        "balancer": "red: balancer",
+        "grid": "green: fixed weights",
     }
     found = {"balancer" if n["is_balancer"] else n["role"] for n in networks.values()}
-    words = {COLORS[6]: "black", COLORS[0]: "blue", COLORS[1]: "red", COLORS[2]: "green"}
-    return "; ".join([marks, *(f"{words[ROLES[role]]}: {name}" for role, name in names.items() if role in found)])
+    marks = "dot: one seed, bar: mean" if several else "one seed"
+    return "; ".join([marks, *(words for role, words in colors.items() if role in found)])

@@ -83,36 +83,41 @@ def resampled_ap(matches: ImageMatches, repeats: np.ndarray) -> np.ndarray:
     Args:
         repeats: (B, N) integers.
     """
-    num_draws, num_thresholds = len(repeats), len(matches.right)
-    precision = np.full((num_draws, len(matches.objects), num_thresholds), np.nan)
+    precision = np.full((len(repeats), len(matches.objects), len(matches.right)), np.nan)
     objects = repeats @ matches.objects.T
     for k in range(len(matches.objects)):
         order = np.flatnonzero(matches.classes == k)
         order = order[np.argsort(-matches.scores[order], kind="stable")]
+        right, wrong = matches.right[:, order], matches.wrong[:, order]
         chunk = max(1, _CELLS // max(1, len(order)))
-        for start in range(0, num_draws, chunk):
+        for start in range(0, len(repeats), chunk):
             draws = slice(start, start + chunk)
-            weights = repeats[draws][:, matches.images[order]]
-            for t in range(num_thresholds):
-                right, wrong = (weights * flags[t, order] for flags in (matches.right, matches.wrong))
-                precision[draws, k, t] = _precision_means(right, wrong, objects[draws, k])
+            weights = repeats[draws].astype(np.int32)[:, matches.images[order]]
+            precision[draws, k] = _precision_means(weights, right, wrong, objects[draws, k])
     defined = ~np.isnan(precision)
     total, count = np.where(defined, precision, 0).sum(axis=(1, 2)), defined.sum(axis=(1, 2))
     return np.where(count > 0, 100 * total / np.maximum(count, 1), np.nan)
 
 
-def _precision_means(right: np.ndarray, wrong: np.ndarray, objects: np.ndarray) -> np.ndarray:
-    """Mean precision at COCO's 101 recalls of each draw, NaN without objects.
+def _precision_means(weights: np.ndarray, right: np.ndarray, wrong: np.ndarray, objects: np.ndarray) -> np.ndarray:
+    """Mean precision at COCO's 101 recalls of each draw and threshold, (B, T); NaN without objects.
+
+    Only right detections are looked at: a wrong one neither raises the recall, nor has it the highest precision.
 
     Args:
-        right, wrong: (B, D) how often each detection counts as such, best score first.
+        weights: (B, D), how often each detection counts, best score first.
+        right, wrong: (T, D) bool.
         objects: (B,)
     """
-    hits, misses = right.cumsum(axis=1, dtype=float), wrong.cumsum(axis=1, dtype=float)
-    precision = hits / (hits + misses + np.spacing(1))
-    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    means = np.full(len(objects), np.nan)
-    for b in np.flatnonzero(objects):
-        reached = np.searchsorted(hits[b] / objects[b], RECALLS, side="left")
-        means[b] = envelope[b, reached[reached < hits.shape[1]]].sum() / len(RECALLS)
+    means = np.full((len(objects), len(right)), np.nan)
+    ignored = ~(right | wrong)
+    ranks = None if ignored.any() else weights.cumsum(axis=1)
+    for t in range(len(right)):
+        of_threshold = (weights * ~ignored[t]).cumsum(axis=1) if ranks is None else ranks
+        hits = weights[:, right[t]].cumsum(axis=1, dtype=float)
+        precision = hits / (of_threshold[:, right[t]] + np.spacing(1))
+        envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+        for b in np.flatnonzero(objects):
+            reached = np.searchsorted(hits[b] / objects[b], RECALLS, side="left")
+            means[b, t] = envelope[b, reached[reached < hits.shape[1]]].sum() / len(RECALLS)
     return means
