@@ -22,6 +22,7 @@ ALLOWED = {
     "meta_arch": {"tasks", "modeling", "balancing", "structures"},
     "visualization": {"structures"},
     "benchmark": {"balancing", "data", "engine", "tasks", "testing"},
+    "comparison": {"benchmark", "data", "engine", "evaluation", "tasks", "visualization"},
     "collect_env": {"_require"},
     "_require": set(),
     "predictor": {"data", "engine", "evaluation", "meta_arch", "structures", "visualization"},
