@@ -13,6 +13,8 @@ from detectron2.utils.file_io import PathManager
 from iopath.common.file_io import get_cache_dir
 from torch import nn
 
+from ..separate_networks import SeparateTaskNetworks
+from .launch import unwrap
 from .weights_file import read_pickled_arrays, read_torch_file
 
 logger = logging.getLogger(__name__)
@@ -20,6 +22,7 @@ logger = logging.getLogger(__name__)
 _DETECTRON2_URL = ("detectron2://", "https://dl.fbaipublicfiles.com/detectron2/")
 # FrozenBatchNorm2d and BatchNorm2d do without them: ImageNet weights have them folded into the scale.
 _OPTIONAL_BUFFERS = ("num_batches_tracked", "running_mean", "running_var")
+_NETWORKS = ".networks."  # begins the keys of a checkpoint of SeparateTaskNetworks
 _BACKBONE = re.compile(r"(^|\.)backbone\.")
 
 
@@ -151,6 +154,10 @@ class MultiTaskCheckpointer(DetectionCheckpointer):
         return {"model": model, "__author__": "Caffe2", "matching_heuristics": True}
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
+        model = unwrap(self.model)
+        if isinstance(model, SeparateTaskNetworks) and not any(_NETWORKS in f".{key}" for key in checkpoint["model"]):
+            self.report = self._load_each_network(model, checkpoint)
+            return None
         by_suffix = bool(checkpoint.get("matching_heuristics", False))
         found = super()._load_model(checkpoint)
         missing, shapes = list(found.missing_keys), list(found.incorrect_shapes)
@@ -164,6 +171,23 @@ class MultiTaskCheckpointer(DetectionCheckpointer):
         )
         self._check_backbone(lacking, bottom_up_only=by_suffix)
         return None  # fvcore's own log of the same is not needed
+
+    def _load_each_network(self, model: SeparateTaskNetworks, checkpoint: dict[str, Any]) -> LoadReport:
+        """Load the weights of one network, such as a joint or a pretrained one, into each network of the model."""
+        reports: dict[str, LoadReport] = {}
+        for task, network in model.networks.items():
+            checkpointer = MultiTaskCheckpointer(network)
+            checkpointer._asked_for = self._asked_for
+            checkpointer._load_model({**checkpoint, "model": dict(checkpoint["model"])})
+            reports[f"networks.{task}."] = checkpointer.report
+        used_by_none = set.intersection(*(set(report.unexpected) for report in reports.values()))
+        return LoadReport(
+            path=self._asked_for,
+            loaded=sum(report.loaded for report in reports.values()),
+            reinitialised=[(at + key, a, b) for at, report in reports.items() for key, a, b in report.reinitialised],
+            missing=[at + key for at, report in reports.items() for key in report.missing],
+            unexpected=sorted(used_by_none),
+        )
 
     def _check_backbone(self, lacking: set[str], *, bottom_up_only: bool) -> None:
         """A backbone that stays at random values is the error that costs most and shows least."""

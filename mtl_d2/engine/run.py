@@ -10,6 +10,7 @@ from detectron2.evaluation import verify_results
 from detectron2.modeling import build_model
 from detectron2.solver import build_lr_scheduler
 from detectron2.utils import comm
+from detectron2.utils.env import seed_all_rng
 
 from ..data.build import build_multitask_train_loader
 from ..data.preflight import preflight
@@ -57,6 +58,7 @@ def train(
     if comm.is_main_process():
         preflight(cfg)
     comm.synchronize()
+    seed_all_rng(cfg.SEED)  # the initial weights too are a function of SEED, whatever ran before in this process
     model = build_model(cfg)
     optimizer = build_optimizer(cfg, model)
     trainer = MultiTaskTrainer(
@@ -65,7 +67,7 @@ def train(
         optimizer,
         seed=cfg.SEED,
         amp_dtype=cfg.SOLVER.MTL.AMP_DTYPE if cfg.SOLVER.AMP.ENABLED else None,
-        clip_gradients=build_gradient_clipper(cfg),
+        clip_gradients=build_gradient_clipper(cfg, model),
     )
     evaluation = ReportedEvaluation(
         report_of(cfg, config_file, overrides),

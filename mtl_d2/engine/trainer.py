@@ -115,7 +115,8 @@ class MultiTaskTrainer(TrainerBase):
         if self.grad_scaler is not None and self.clip_gradients is not None:
             self.grad_scaler.unscale_(self.optimizer)
         if self.clip_gradients is not None:
-            self.clip_gradients(p for group in self.optimizer.param_groups for p in group["params"])
+            # In the model's order, not the optimizer's: a norm is the same to the last bit whatever the groups are.
+            self.clip_gradients(self.model.parameters())
         if self.grad_scaler is None:
             self.optimizer.step()
         else:
