@@ -1,6 +1,6 @@
 """The joint network: one FPN backbone, computed once, and a branch for each task."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -82,6 +82,10 @@ class MultiTaskFPN(nn.Module):
         label_patience: a task that sees no label for so many batches in a row raises.
         channels_last: memory format of convolutions and images.
 
+    Attributes:
+        active_tasks: those in the losses of the steps to come; the others are as if no image had their labels, and are
+            not computed. None for all.
+
     Raises:
         ValueError: two branches of one name, or a branch without the one that it depends on.
     """
@@ -116,6 +120,8 @@ class MultiTaskFPN(nn.Module):
         self.balancer = balancer
         self.panoptic = panoptic if {"instance", "sem_seg"} <= set(self.branches) else None
         self.label_patience = label_patience
+        self.active_tasks: Collection[str] | None = None
+        self._logged: dict[str, int] = {}  # {task: the step of its last entry in the log}
         self.batches_without_label = dict.fromkeys(self.branches, 0)
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
@@ -185,10 +191,12 @@ class MultiTaskFPN(nn.Module):
         """
         batch = self.preprocess(batched_inputs)
         features = self.extract_features(batch)
-        indices = {name: batch.labelled(branch.label_keys) for name, branch in self.branches.items()}
+        indices: dict[str, list[int]] = dict.fromkeys(self.branches, [])
+        indices |= {name: batch.labelled(self.branches[name].label_keys) for name in self._active()}
         has_label: dict[tuple[str, ...], bool] = {(name,): bool(found) for name, found in indices.items()}
-        for name, branch in self.branches.items():
-            has_label.update(((name, term), found) for term, found in branch.term_labels(batch).items())
+        for name in self._active():
+            terms = self.branches[name].term_labels(batch)
+            has_label.update(((name, term), found) for term, found in terms.items())
         scales = self._scale_by_labelled_ranks(has_label)
         losses = {}
         for name, branch in self.branches.items():
@@ -198,6 +206,9 @@ class MultiTaskFPN(nn.Module):
                 if scale not in (0.0, 1.0):
                     losses[name][term] = loss * scale
         return features, losses, [name for name in self.branches if scales[name,] > 0]
+
+    def _active(self) -> list[str]:
+        return [name for name in self.branches if self.active_tasks is None or name in self.active_tasks]
 
     def _branch_losses(
         self, branch: TaskBranch, features: dict[str, Tensor], batch: TaskBatch, indices: list[int]
@@ -223,7 +234,7 @@ class MultiTaskFPN(nn.Module):
         else:
             labelled_ranks = [float(x) for x in has_label.values()]
         scales = {name: ranks / n if n else 0.0 for name, n in zip(has_label, labelled_ranks, strict=True)}
-        for name in self.branches:
+        for name in self._active():
             self.batches_without_label[name] = 0 if scales[name,] else self.batches_without_label[name] + 1
             if self.batches_without_label[name] >= self.label_patience:
                 raise RuntimeError(
@@ -312,8 +323,10 @@ class MultiTaskFPN(nn.Module):
             storage = get_event_storage()
         except AssertionError:  # no trainer around the model
             return
-        if storage.iter % LOG_PERIOD:
-            return
         for task, weight in weights.items():
+            # Not every so many steps of the run: a task that is active in some may never be in those.
+            if 0 <= storage.iter - self._logged.get(task, -LOG_PERIOD) < LOG_PERIOD:
+                continue
+            self._logged[task] = storage.iter
             storage.put_scalar(f"task/{task}", float(reduce(torch.add, losses[task].values()).detach()))
             storage.put_scalar(f"balance/{task}", float(weight))

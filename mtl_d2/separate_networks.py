@@ -1,7 +1,7 @@
 """One network for each task behind the joint network's interface: what a joint network is to be compared with."""
 
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -37,6 +37,7 @@ class SeparateTaskNetworks(nn.Module):
         super().__init__()
         self.networks = nn.ModuleDict(networks)
         self.branches: dict[str, TaskBranch] = {task: network.branches[task] for task, network in networks.items()}
+        self._active_tasks: Collection[str] | None = None
         self.panoptic = panoptic if {"instance", "sem_seg"} <= set(networks) else None
 
     @classmethod
@@ -54,6 +55,17 @@ class SeparateTaskNetworks(nn.Module):
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
+
+    @property
+    def active_tasks(self) -> Collection[str] | None:
+        """See :class:`MultiTaskFPN`; a network is active with its task, whatever that depends on."""
+        return self._active_tasks
+
+    @active_tasks.setter
+    def active_tasks(self, tasks: Collection[str] | None) -> None:
+        self._active_tasks = tasks
+        for task in self.networks:
+            self.network_of(task).active_tasks = None if tasks is None or task in tasks else ()
 
     def network_of(self, task: str) -> MultiTaskFPN:
         """The network that answers to a task."""

@@ -94,7 +94,8 @@ class MultiTaskCheckpointer(DetectionCheckpointer):
         """Go on from the last checkpoint in ``save_dir``, if ``resume`` and there is one; else load ``path``.
 
         Raises:
-            ValueError: the last checkpoint is that of another network.
+            ValueError: the last checkpoint is that of another network, or of a run with an average of its weights
+                and this one has none.
         """
         if not (resume and self.has_checkpoint()):
             return self.load(path, checkpointables=[])
@@ -105,6 +106,11 @@ class MultiTaskCheckpointer(DetectionCheckpointer):
                 f"{report} -- so --resume cannot go on from {report.path}: use the config that it was "
                 f"trained with ({os.path.join(self.save_dir, 'config.yaml')}), or another OUTPUT_DIR with "
                 f"MODEL.WEIGHTS {report.path}."
+            )
+        if "raw_model" in extra and "trainer" in self.checkpointables and "raw_model" not in self.checkpointables:
+            raise ValueError(
+                f"{report.path} is of a run with SOLVER.MTL.EMA.ENABLED True: set it, for --resume to go on with the "
+                f"weights that were trained, or start another run from their average with MODEL.WEIGHTS {report.path}."
             )
         for key, checkpointable in self.checkpointables.items():
             if key in extra:

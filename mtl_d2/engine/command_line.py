@@ -83,4 +83,5 @@ def _device_of(args: argparse.Namespace) -> str:
         return lazy.load_config(args).train.device
     cfg = setup_cfg(args.config_file, args.opts or ())
     check_settings(cfg)
+    run.check_solver(cfg)
     return cfg.MODEL.DEVICE

@@ -13,9 +13,11 @@ from detectron2.engine import DefaultTrainer, default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
-from ..config import add_mtl_config
+from ..config import add_mtl_config, add_part
 from ..data.datasets import resolve_datasets
 from ..tasks import get_task, known_tasks
+
+_FEW = 12  # keys that an error message lists
 
 
 def setup_cfg(config_file: str = "", opts: Sequence[Any] = ()) -> CfgNode:
@@ -35,6 +37,7 @@ def setup_cfg(config_file: str = "", opts: Sequence[Any] = ()) -> CfgNode:
     add_mtl_config(cfg)
     for task in known_tasks():
         get_task(task).add_config(cfg)
+        add_part(cfg, task)
     if config_file:
         _merge_file(cfg, config_file)
     if len(opts) % 2:
@@ -146,6 +149,11 @@ def _check_keys(cfg: CfgNode, loaded: dict[str, Any], where: str) -> None:
         hint = (
             f"did you mean {' or '.join(near)}?" if near else "see mtl_d2/config.py and Detectron2's config reference."
         )
+        while parent and parent not in known:
+            parent = parent.rpartition(".")[0]
+        siblings = sorted(known.get(parent) or {})
+        if 0 < len(siblings) <= _FEW:
+            hint += f" {parent} has {', '.join(siblings)}."
         raise ValueError(f"{where} sets {key}, which is not a config key: {hint}")
 
 

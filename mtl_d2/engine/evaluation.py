@@ -7,7 +7,6 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-import torch.distributed as dist
 from detectron2.config import CfgNode
 from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators, inference_on_dataset, print_csv_format
 from detectron2.utils import comm
@@ -18,7 +17,7 @@ from ..data.labels import may_be_labelled
 from ..data.preflight import load_records
 from ..evaluation import PanopticEvaluator
 from ..tasks import TaskBranch
-from .launch import unwrap
+from .launch import share_buffers, unwrap
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +62,7 @@ def evaluate_datasets(cfg: CfgNode, model: nn.Module) -> Evaluation:
     if not names:
         raise ValueError("DATASETS.TEST is empty, so there is nothing to evaluate on: name a registered dataset.")
     model = unwrap(model)
-    _share_buffers(model)
+    share_buffers(model)
     start = time.perf_counter()
     evaluation = Evaluation(several=len(names) > 1)
     for name in names:
@@ -112,10 +111,3 @@ def _images_scored(evaluators: dict[str, DatasetEvaluator]) -> dict[str, int]:
         if with_masks not in (0, images[task]):
             images[f"{task} masks"] = with_masks
     return images
-
-
-def _share_buffers(model: nn.Module) -> None:
-    """Give all ranks the buffers of rank 0, which checkpoints hold: DDP does not keep batch norms equal."""
-    if comm.get_world_size() > 1:
-        for buffer in model.buffers():
-            dist.broadcast(buffer, src=0)

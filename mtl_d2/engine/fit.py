@@ -2,14 +2,15 @@
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from detectron2.engine import hooks
+from detectron2.engine import HookBase, hooks
 from detectron2.utils import comm
 from torch import nn
 
 from .checkpoint import MultiTaskCheckpointer
+from .ema import ModelEma
 from .hooks import BestCheckpointer, build_progress_hooks
 from .launch import unwrap
 from .trainer import MultiTaskTrainer
@@ -29,6 +30,8 @@ def fit(
     eval_period: int = 0,
     checkpoint_period: int = 0,
     best_metric: str = "",
+    ema: ModelEma | None = None,
+    more_hooks: Sequence[HookBase] = (),
 ) -> None:
     """Load weights or the last checkpoint, then train until ``max_iter``, saving and evaluating on the way.
 
@@ -40,11 +43,13 @@ def fit(
         eval_period: iterations between evaluations; 0 for one at the end only.
         checkpoint_period: iterations between checkpoints; 0 for ``model_final.pth`` only.
         best_metric: such as "segm/AP": its best weights are kept as ``model_best.pth``.
+        ema: of the trainer's model; checkpoints hold its average as ``model``. ``evaluate`` is to score that too.
+        more_hooks: called before those that save, evaluate and write.
     """
     main_process = comm.is_main_process()
     if main_process:
         os.makedirs(output_dir, exist_ok=True)
-    checkpointer = MultiTaskCheckpointer(trainer.model, output_dir, trainer=trainer)
+    checkpointer = _build_checkpointer(trainer, output_dir, ema)
     best = []
     if best_metric and evaluate:
         higher = is_higher_better(trainer.model, best_metric)
@@ -54,6 +59,8 @@ def fit(
     trainer.register_hooks(
         [
             hooks.IterationTimer(),
+            *more_hooks,
+            hooks.CallbackHook(after_step=lambda trainer: ema.update(trainer.iter)) if ema else None,
             hooks.LRScheduler(trainer.optimizer, scheduler),
             saving if main_process else None,
             hooks.EvalHook(eval_period, evaluate) if evaluate else None,
@@ -63,6 +70,8 @@ def fit(
     )
     resumed = resume and checkpointer.has_checkpoint()
     checkpointer.resume_or_load(weights, resume=resume)
+    if ema:
+        ema.start()
     start_iter = trainer.iter + 1 if resumed else 0  # a checkpoint names the last iteration that is in it
     if start_iter >= max_iter:
         logger.info("The run in %s has its %d iterations already: only its evaluation is done.", output_dir, max_iter)
@@ -70,6 +79,12 @@ def fit(
             evaluate()
         return
     trainer.train(start_iter, max_iter)
+
+
+def _build_checkpointer(trainer: MultiTaskTrainer, output_dir: str, ema: ModelEma | None) -> MultiTaskCheckpointer:
+    if ema is None:
+        return MultiTaskCheckpointer(trainer.model, output_dir, trainer=trainer)
+    return MultiTaskCheckpointer(ema.average, output_dir, trainer=trainer, raw_model=ema)
 
 
 def is_higher_better(model: nn.Module, metric: str) -> bool:

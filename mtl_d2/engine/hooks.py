@@ -14,6 +14,7 @@ from .checkpoint import MultiTaskCheckpointer
 logger = logging.getLogger(__name__)
 
 _BEST = "model_best"
+_NO_RESULTS = ("task/", "balance/", "active/", "lr/")
 
 
 class BestCheckpointer(HookBase):
@@ -56,7 +57,7 @@ class BestCheckpointer(HookBase):
     def _compare(self) -> None:
         scalars = self.trainer.storage.latest()
         if self.metric not in scalars:
-            known = sorted(name for name in scalars if "/" in name and not name.startswith(("task/", "balance/")))
+            known = sorted(name for name in scalars if "/" in name and not name.startswith(_NO_RESULTS))
             logger.error(
                 "SOLVER.MTL.BEST_METRIC is %r, which the evaluation did not give (it gave %s): "
                 "model_best.pth is not written.",

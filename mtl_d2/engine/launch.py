@@ -93,6 +93,13 @@ def unwrap(model: nn.Module) -> nn.Module:
     return model.module if isinstance(model, DistributedDataParallel) else model
 
 
+def share_buffers(module: nn.Module) -> None:
+    """Give all ranks the buffers of rank 0, which checkpoints hold: DDP does not keep batch norms equal."""
+    if comm.get_world_size() > 1:
+        for buffer in module.buffers():
+            dist.broadcast(buffer, src=0)
+
+
 def _is_under_torchrun() -> bool:
     return all(name in os.environ for name in _TORCHRUN_VARIABLES)
 

@@ -23,11 +23,13 @@ from torch import nn
 
 from .checkpoint import MultiTaskCheckpointer
 from .defaults import check_device, draw_seed, start_logging
+from .ema import ModelEma
 from .evaluation import Evaluation
 from .fit import fit
 from .launch import create_ddp, unwrap
 from .optimizer import gradient_clipper
 from .report import ReportedEvaluation, RunReport
+from .task_schedule_hook import TaskScheduleHook
 from .trainer import MultiTaskTrainer
 
 logger = logging.getLogger(__name__)
@@ -57,7 +59,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     The config has the attributes of Detectron2's ``tools/lazyconfig_train_net.py``: model, optimizer,
     lr_multiplier, dataloader.{train, test, evaluator} and train.{output_dir, max_iter, device,
     init_checkpoint, seed, eval_period, log_period, amp, ddp, checkpointer}; also train.clip_gradients
-    (``clip_type``, ``clip_value``, ``norm_type``), train.amp.dtype and train.best_metric.
+    (``clip_type``, ``clip_value``, ``norm_type``), train.amp.dtype, train.best_metric, train.ema (``decay``,
+    ``warmup``) and train.task_schedule (a ``TaskSchedule``).
     """
     cfg = load_config(args)
     check_device(cfg.train.device, "train.device=cpu")
@@ -86,7 +89,10 @@ def train(
     options = cfg.train
     cfg.optimizer.params.model = model
     optimizer = instantiate(cfg.optimizer)
+    schedule = instantiate(options.get("task_schedule"))
+    more_hooks = [TaskScheduleHook(schedule, model)] if schedule else []
     trainer = build_trainer(cfg, model, optimizer)
+    ema = ModelEma(model, **options.ema) if options.get("ema") else None
     evaluation = ReportedEvaluation(
         RunReport(
             output_dir=options.output_dir,
@@ -97,7 +103,7 @@ def train(
         ),
         trainer,
         options.max_iter,
-        partial(evaluate, cfg, model) if "evaluator" in cfg.dataloader else None,
+        partial(evaluate, cfg, ema.average if ema else model) if "evaluator" in cfg.dataloader else None,
     )
     fit(
         trainer,
@@ -110,6 +116,8 @@ def train(
         eval_period=options.get("eval_period", 0),
         checkpoint_period=options.get("checkpointer", {}).get("period", 0),
         best_metric=options.get("best_metric", "") if evaluation.evaluate else "",
+        ema=ema,
+        more_hooks=more_hooks,
     )
     return evaluation.last.results
 

@@ -5,23 +5,30 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from detectron2.config import CfgNode
+from detectron2.engine import HookBase
 from detectron2.evaluation import verify_results
 from detectron2.modeling import build_model
-from detectron2.solver import build_lr_scheduler
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
+from torch import nn
 
 from ..data.build import build_multitask_train_loader
 from ..data.preflight import preflight
 from .checkpoint import MultiTaskCheckpointer
 from .defaults import setup
+from .ema import ModelEma, check_decay
 from .evaluation import evaluate_datasets
 from .fit import fit
 from .launch import create_ddp
+from .lr_schedule import PartRatesWriter, build_lr_scheduler, build_multiplier
 from .mapper import build_train_mapper
-from .optimizer import build_gradient_clipper, build_optimizer
+from .optimizer import build_gradient_clipper, build_optimizer, check_optimizer
+from .part_settings import has_own_settings
 from .report import ReportedEvaluation, RunReport
+from .task_schedule import TaskSchedule
+from .task_schedule_hook import TaskScheduleHook
 from .trainer import MultiTaskTrainer
 
 
@@ -55,12 +62,14 @@ def train(
         resume: go on from the last checkpoint in OUTPUT_DIR.
         config_file, overrides: where cfg came from, for the record.
     """
+    check_solver(cfg)
     if comm.is_main_process():
         preflight(cfg)
     comm.synchronize()
     seed_all_rng(cfg.SEED)  # the initial weights too are a function of SEED, whatever ran before in this process
     model = build_model(cfg)
     optimizer = build_optimizer(cfg, model)
+    more_hooks = build_schedule_hooks(cfg, model, optimizer)
     trainer = MultiTaskTrainer(
         create_ddp(model),
         lambda start: build_multitask_train_loader(cfg, mapper=build_train_mapper(cfg), start_batch=start),
@@ -69,11 +78,12 @@ def train(
         amp_dtype=cfg.SOLVER.MTL.AMP_DTYPE if cfg.SOLVER.AMP.ENABLED else None,
         clip_gradients=build_gradient_clipper(cfg, model),
     )
+    ema = build_ema(cfg, model)
     evaluation = ReportedEvaluation(
         report_of(cfg, config_file, overrides),
         trainer,
         cfg.SOLVER.MAX_ITER,
-        partial(evaluate_datasets, cfg, model) if cfg.DATASETS.TEST else None,
+        partial(evaluate_datasets, cfg, ema.average if ema else model) if cfg.DATASETS.TEST else None,
     )
     fit(
         trainer,
@@ -86,8 +96,39 @@ def train(
         eval_period=cfg.TEST.EVAL_PERIOD,
         checkpoint_period=cfg.SOLVER.CHECKPOINT_PERIOD,
         best_metric=cfg.SOLVER.MTL.BEST_METRIC if cfg.DATASETS.TEST else "",
+        ema=ema,
+        more_hooks=more_hooks,
     )
     return evaluation.last.results
+
+
+def check_solver(cfg: CfgNode) -> None:
+    """Raise ValueError, naming the key, for what of SOLVER cannot be trained with."""
+    check_optimizer(cfg)
+    TaskSchedule.from_config(cfg)
+    for part in cfg.SOLVER.MTL.PARTS if has_own_settings(cfg) else ():
+        build_multiplier(cfg, part)
+    if cfg.SOLVER.MTL.EMA.ENABLED:
+        check_decay(cfg.SOLVER.MTL.EMA.DECAY)
+    scheduled = has_own_settings(cfg) or cfg.SOLVER.MTL.SCHEDULE.FREEZE
+    if cfg.SOLVER.REFERENCE_WORLD_SIZE and scheduled:
+        raise ValueError(
+            "SOLVER.REFERENCE_WORLD_SIZE scales the steps of SOLVER, not those of SOLVER.MTL.PARTS and SCHEDULE: "
+            "set it to 0."
+        )
+
+
+def build_schedule_hooks(cfg: CfgNode, model: nn.Module, optimizer: torch.optim.Optimizer) -> list[HookBase]:
+    """The hooks of SOLVER.MTL.SCHEDULE and PARTS; ``model`` is not yet wrapped for DDP."""
+    schedule = TaskSchedule.from_config(cfg)
+    rates = [PartRatesWriter(optimizer)] if has_own_settings(cfg) else []
+    return [*rates, *([] if schedule.is_joint else [TaskScheduleHook(schedule, model)])]
+
+
+def build_ema(cfg: CfgNode, model: nn.Module) -> ModelEma | None:
+    """The average of SOLVER.MTL.EMA; ``model`` has equal weights on all ranks, and is not wrapped for DDP."""
+    options = cfg.SOLVER.MTL.EMA
+    return ModelEma(model, options.DECAY, warmup=options.WARMUP) if options.ENABLED else None
 
 
 def evaluate_checkpoint(

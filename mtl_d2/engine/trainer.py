@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import reduce
+from typing import Any
 
 import numpy as np
 import torch
@@ -89,7 +90,8 @@ class MultiTaskTrainer(TrainerBase):
         total = reduce(torch.add, losses.values())
         self.optimizer.zero_grad()
         self._backward(total)
-        self._pending.append((self.iter, {name: loss.detach() for name, loss in losses.items()}, data_time))
+        self.after_backward()
+        self._pending.append((self.iter, self._of_active_tasks(losses), data_time))
         if (self.iter + 1) % self.log_period == 0 or self.iter + 1 >= self.max_iter:
             self.write_metrics()
         self._optimizer_step()
@@ -104,6 +106,20 @@ class MultiTaskTrainer(TrainerBase):
             # A head met NaN weights: the loss that made them is still unread, and is the better explanation.
             self._raise_if_not_finite([self._read_pending()])
             raise
+
+    def after_backward(self) -> None:
+        """Call the hooks when all gradients are in place, before they are clipped (as in Detectron2's main)."""
+        for hook in self._hooks:
+            if hasattr(hook, "after_backward"):  # release 0.6 has no such hooks
+                hook.after_backward()
+
+    def _of_active_tasks(self, losses: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """For the log: the zeros of a task that is not active would lower its mean."""
+        model: Any = unwrap(self.model)
+        active = getattr(model, "active_tasks", None)
+        idle = [] if active is None else [branch for task, branch in model.branches.items() if task not in active]
+        unused = {name for branch in idle for name in branch.loss_names}
+        return {name: loss.detach() for name, loss in losses.items() if name not in unused}
 
     def _backward(self, total: torch.Tensor) -> None:
         if self.grad_scaler is None:

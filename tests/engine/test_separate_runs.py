@@ -76,3 +76,13 @@ def _train_in_two_processes(root: str) -> None:
 def test_two_processes_are_equal_to_single_runs_in_two_processes(tmp_path: Path) -> None:
     launch(_train_in_two_processes, 2, args=(str(tmp_path),), device="cpu")
     assert_equal_to_single_runs(tmp_path, ("sem_seg", "edge"))
+
+
+def test_a_schedule_lets_whole_networks_stand_still(dataset: str, tmp_path: Path) -> None:
+    # Edges in the first of two steps alone: that is what a run of one step makes of its network.
+    schedule = ("SOLVER.MTL.PARTS.edge.STOP", 1, "SOLVER.MTL.PARTS.backbone.LAYER_DECAY", 0.5)
+    options = ("SOLVER.MAX_ITER", 2, "SOLVER.MTL.PARTS.edge.LR_SCHEDULER_NAME", "WarmupMultiStepLR", *schedule)
+    run.train(config(dataset, tmp_path / "separate", ("sem_seg", "edge"), (*SEPARATE, *options)))
+    run.train(config(dataset, tmp_path / "sem_seg", ("sem_seg",), ("SOLVER.MAX_ITER", 2, *schedule[2:])))
+    run.train(config(dataset, tmp_path / "edge", ("edge",), ("SOLVER.MAX_ITER", 1, *schedule[2:])))
+    assert_equal_to_single_runs(tmp_path, ("sem_seg", "edge"))

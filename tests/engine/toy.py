@@ -6,6 +6,8 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
+from mtl_d2.tasks.base import zero_over
+
 
 class ToyNetwork(nn.Module):
     """Maps samples to the losses of two tasks; the forward draws numbers, and a NaN at step ``nan_at``."""
@@ -21,6 +23,9 @@ class ToyNetwork(nn.Module):
             "sem_seg": SimpleNamespace(loss_names=("loss_sem_seg",), metric="sem_seg/mIoU", higher_is_better=True),
             "edge": SimpleNamespace(loss_names=("loss_edge",), metric="edge/ODS", higher_is_better=True),
         }
+        for task, branch in self.branches.items():
+            branch.modules = {f"{task}_head": getattr(self, f"{task}_head")}
+        self.active_tasks = None
         self.nan_at = nan_at
         self.steps = 0
 
@@ -32,10 +37,10 @@ class ToyNetwork(nn.Module):
         edge = self.edge_head(x).square().mean() * float("nan" if self.steps == self.nan_at else 1)
         self.steps += 1
         s = self.balancer["log_variance"]
-        return {
-            "loss_sem_seg": sem_seg * torch.exp(-s[0]) + s[0],
-            "loss_edge": edge * torch.exp(-s[1]) + s[1],
-        }
+        losses = {"sem_seg": sem_seg * torch.exp(-s[0]) + s[0], "edge": edge * torch.exp(-s[1]) + s[1]}
+        active = losses if self.active_tasks is None else self.active_tasks
+        idle = zero_over(self.parameters())
+        return {f"loss_{task}": loss if task in active else idle for task, loss in losses.items()}
 
 
 def batches(start: int = 0, rank: int = 0, size: int = 2) -> Iterator[list[dict]]:
