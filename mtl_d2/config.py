@@ -17,6 +17,12 @@ def _add_model(cfg: CN) -> None:
     mtl.LABEL_PATIENCE = 1000  # a task without a label for so many batches in a row stops the training
     mtl.CHANNELS_LAST = False  # memory format of the backbone's input; faster on recent CPUs and GPUs
 
+    # Parts of the network from other checkpoints, loaded after MODEL.WEIGHTS, before the first step.
+    mtl.INIT = CN()
+    mtl.INIT.TRUNK = []  # the backbone: of one checkpoint, or the average of several
+    mtl.INIT.HEADS = CN(new_allowed=True)  # {task: the checkpoint that gives its head}
+    mtl.INIT.NETWORKS = CN(new_allowed=True)  # of SeparateTaskNetworks: {task: checkpoint of a network of that task}
+
     # Between tasks only the balancer weighs; a head's LOSS_WEIGHT acts within its task.
     mtl.BALANCER = CN()
     mtl.BALANCER.NAME = "fixed"

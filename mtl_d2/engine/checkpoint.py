@@ -9,17 +9,14 @@ from typing import Any
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils import comm
-from detectron2.utils.file_io import PathManager
-from iopath.common.file_io import get_cache_dir
 from torch import nn
 
 from ..separate_networks import SeparateTaskNetworks
 from .launch import unwrap
-from .weights_file import read_pickled_arrays, read_torch_file
+from .weights_file import fetch, read_checkpoint, read_torch_file
 
 logger = logging.getLogger(__name__)
 
-_DETECTRON2_URL = ("detectron2://", "https://dl.fbaipublicfiles.com/detectron2/")
 # FrozenBatchNorm2d and BatchNorm2d do without them: ImageNet weights have them folded into the scale.
 _OPTIONAL_BUFFERS = ("num_batches_tracked", "running_mean", "running_var")
 _NETWORKS = ".networks."  # begins the keys of a checkpoint of SeparateTaskNetworks
@@ -77,7 +74,7 @@ class MultiTaskCheckpointer(DetectionCheckpointer):
             self.report = LoadReport(path="", loaded=0)
             logger.info("No weights given: the model starts from its initial values.")
             return {}
-        local = _fetch(path)
+        local = fetch(path)
         on_ranks = comm.all_gather(os.path.isfile(local))
         if not all(on_ranks):
             ranks = [rank for rank, found in enumerate(on_ranks) if not found]
@@ -149,15 +146,7 @@ class MultiTaskCheckpointer(DetectionCheckpointer):
         os.replace(path + ".part", path)
 
     def _load_file(self, filename: str) -> dict[str, Any]:
-        if not filename.endswith(".pkl"):
-            data = read_torch_file(filename)
-            return data if "model" in data else {"model": data}
-        data = read_pickled_arrays(filename)
-        if "model" in data:
-            return data
-        blobs = data.get("blobs", data)  # Caffe2's: detection models nest them, ImageNet models do not
-        model = {key: value for key, value in blobs.items() if not key.endswith("_momentum")}
-        return {"model": model, "__author__": "Caffe2", "matching_heuristics": True}
+        return read_checkpoint(filename)
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         model = unwrap(self.model)
@@ -217,22 +206,3 @@ def load_weights(model: nn.Module, path: str) -> LoadReport:
     checkpointer = MultiTaskCheckpointer(model)
     checkpointer.load(path, checkpointables=[])
     return checkpointer.report
-
-
-def _fetch(path: str) -> str:
-    try:
-        return PathManager.get_local_path(path)
-    except Exception as error:  # the handlers of iopath raise what their transport raises
-        if "://" not in path:
-            raise
-        raise ConnectionError(
-            f"{path} could not be fetched ({error}): download it elsewhere and put it at "
-            f"{_cache_path(path)}, or set MODEL.WEIGHTS to a local file."
-        ) from error
-
-
-def _cache_path(url: str) -> str:
-    """Where iopath looks for the file of a URL before it fetches it."""
-    prefix, target = _DETECTRON2_URL
-    url = url.replace(prefix, target, 1) if url.startswith(prefix) else url
-    return os.path.join(get_cache_dir(), url.partition("://")[2].partition("/")[2].partition("?")[0])

@@ -11,6 +11,7 @@ from ..data import DatasetError
 from ..data.mixing import check_settings
 from . import lazy, run
 from .defaults import setup_cfg
+from .initial_weights import WeightsError
 from .launch import check_launch, launch
 
 DESCRIPTION = """
@@ -67,13 +68,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _run(args: argparse.Namespace, program: str) -> None:
-    """What every process of the job does; datasets that cannot be trained on end it with a sentence."""
+    """What every process of the job does; what cannot be trained on or started from ends it with a sentence."""
     try:
         if args.config_file.endswith(".py"):
             lazy.run(args)
         else:
             run.run(args)
-    except DatasetError as error:
+    except (DatasetError, WeightsError) as error:
         sys.exit(f"{program}: {error}")
 
 

@@ -21,6 +21,7 @@ from .defaults import setup
 from .ema import ModelEma, check_decay
 from .evaluation import evaluate_datasets
 from .fit import fit
+from .initial_weights import load_parts
 from .launch import create_ddp
 from .lr_schedule import PartRatesWriter, build_lr_scheduler, build_multiplier
 from .mapper import build_train_mapper
@@ -91,6 +92,7 @@ def train(
         max_iter=cfg.SOLVER.MAX_ITER,
         output_dir=cfg.OUTPUT_DIR,
         weights=cfg.MODEL.WEIGHTS,
+        load_parts=partial(load_parts, cfg),
         resume=resume,
         evaluate=evaluation,
         eval_period=cfg.TEST.EVAL_PERIOD,
