@@ -106,6 +106,10 @@ def _add_solver(cfg: CN) -> None:
     mtl.SCHEDULE.FREEZE = []  # such as [{PART: backbone, FROM: 0, TO: 500}], steps [FROM, TO); TO -1 for the end
     mtl.SCHEDULE.RESET_MOMENTUM = False  # whether a part that FREEZE lets go loses its optimizer state
 
+    # Runs one after the other, each from what the one before has trained: [{NAME: joint, <keys of the config>: values,
+    # TRUNK: of a joint network after separate ones, the task whose backbone it gets, or average}]; [] for one run
+    mtl.STAGES = []
+
     mtl.EMA = CN()  # exponential moving average of the weights: what is evaluated, and "model" of the checkpoints
     mtl.EMA.ENABLED = False
     mtl.EMA.DECAY = 0.999  # per step, in [0, 1)

@@ -28,6 +28,8 @@ from .mapper import build_train_mapper
 from .optimizer import build_gradient_clipper, build_optimizer, check_optimizer
 from .part_settings import has_own_settings
 from .report import ReportedEvaluation, RunReport
+from .staged_run import train_stages
+from .stages import read_stages
 from .task_schedule import TaskSchedule
 from .task_schedule_hook import TaskScheduleHook
 from .trainer import MultiTaskTrainer
@@ -55,6 +57,8 @@ def train(
 ) -> dict[str, Any]:
     """Train what the config says; return the results of the final evaluation ({} without DATASETS.TEST).
 
+    With SOLVER.MTL.STAGES these are runs one after the other, see :func:`.staged_run.train_stages`.
+
     The record of the run, OUTPUT_DIR/report.json, is written before every evaluation and completed after it,
     so that a training whose evaluation fails has one too.
 
@@ -64,6 +68,8 @@ def train(
         config_file, overrides: where cfg came from, for the record.
     """
     check_solver(cfg)
+    if cfg.SOLVER.MTL.STAGES:
+        return train_stages(cfg, train, resume, config_file=config_file, overrides=overrides)
     if comm.is_main_process():
         preflight(cfg)
     comm.synchronize()
@@ -105,7 +111,12 @@ def train(
 
 
 def check_solver(cfg: CfgNode) -> None:
-    """Raise ValueError, naming the key, for what of SOLVER cannot be trained with."""
+    """Raise ValueError, naming the key, for what of SOLVER cannot be trained with, in any of its stages."""
+    for stage in read_stages(cfg):
+        try:
+            check_solver(stage.cfg)
+        except ValueError as error:
+            raise ValueError(f"SOLVER.MTL.STAGES, stage {stage.name!r}: {error}") from error
     check_optimizer(cfg)
     TaskSchedule.from_config(cfg)
     for part in cfg.SOLVER.MTL.PARTS if has_own_settings(cfg) else ():
