@@ -17,16 +17,8 @@ def _add_model(cfg: CN) -> None:
     mtl.LABEL_PATIENCE = 1000  # a task without a label for so many batches in a row stops the training
     mtl.CHANNELS_LAST = False  # memory format of the backbone's input; faster on recent CPUs and GPUs
 
-    # Parts of the network from other checkpoints, loaded after MODEL.WEIGHTS, before the first step.
-    mtl.INIT = CN()
-    mtl.INIT.TRUNK = []  # the backbone: of one checkpoint, or the average of several
-    mtl.INIT.HEADS = CN(new_allowed=True)  # {task: the checkpoint that gives its head}
-    mtl.INIT.NETWORKS = CN(new_allowed=True)  # of SeparateTaskNetworks: {task: checkpoint of a network of that task}
-
-    # Between tasks only the balancer weighs; a head's LOSS_WEIGHT acts within its task.
-    mtl.BALANCER = CN()
-    mtl.BALANCER.NAME = "fixed"
-    mtl.BALANCER.WEIGHTS = CN({"instance": 1.0, "sem_seg": 1.0, "edge": 1.0}, new_allowed=True)
+    _add_init(mtl)
+    _add_balancer(mtl)
 
     mtl.RPN = CN()
     mtl.RPN.OBJECTNESS_LOSS = "ce"  # "ce" | "focal"
@@ -52,6 +44,33 @@ def _add_model(cfg: CN) -> None:
     mtl.EDGE_HEAD.STEM_DIM = 16  # channels of the image stem that gives detail at STRIDE 1 and 2; 0 for none
     mtl.EDGE_HEAD.LOSS = "hed"  # "hed" | "rcf" | "fixed" | "focal" | "dice"
     mtl.EDGE_HEAD.LOSS_WEIGHT = 1.0
+
+
+def _add_init(mtl: CN) -> None:
+    """Parts of the network from other checkpoints, loaded after MODEL.WEIGHTS, before the first step."""
+    mtl.INIT = CN()
+    mtl.INIT.TRUNK = []  # the backbone: of one checkpoint, or the average of several
+    mtl.INIT.HEADS = CN(new_allowed=True)  # {task: the checkpoint that gives its head}
+    mtl.INIT.NETWORKS = CN(new_allowed=True)  # of SeparateTaskNetworks: {task: checkpoint of a network of that task}
+
+
+def _add_balancer(mtl: CN) -> None:
+    # Between tasks only the balancer weighs; a head's LOSS_WEIGHT acts within its task.
+    balancer = mtl.BALANCER = CN()
+    # "fixed" | "equal" (all 1, without WEIGHTS) | "uncertainty" | "imtl_l" | "dwa" | "rlw" | "geometric_mean" | "stch"
+    # | "famo"
+    balancer.NAME = "fixed"
+    # Prior weights: the method sees weight * loss. A task that is not named has 1; one with 0 takes no part.
+    balancer.WEIGHTS = CN({"instance": 1.0, "sem_seg": 1.0, "edge": 1.0}, new_allowed=True)
+    balancer.DWA = CN()
+    balancer.DWA.PERIOD = 100  # steps whose mean losses are compared; an epoch in the paper
+    balancer.DWA.TEMPERATURE = 2.0  # the higher, the more alike the weights
+    balancer.STCH = CN()
+    balancer.STCH.MU = 0.5  # the smaller, the closer to the worst task's loss alone
+    balancer.STCH.WARMUP = 100  # a task's first labelled steps, whose mean loss is its unit; 0 for losses as they are
+    balancer.FAMO = CN()
+    balancer.FAMO.LR = 0.025  # of the task logits
+    balancer.FAMO.GAMMA = 0.001  # decay of the task logits
 
 
 def _add_input(cfg: CN) -> None:

@@ -330,3 +330,5 @@ class MultiTaskFPN(nn.Module):
             self._logged[task] = storage.iter
             storage.put_scalar(f"task/{task}", float(reduce(torch.add, losses[task].values()).detach()))
             storage.put_scalar(f"balance/{task}", float(weight))
+        for name, value in self.balancer.learned().items():
+            storage.put_scalar(f"balancer/{name}", float(value))

@@ -1,7 +1,29 @@
 """From the tasks' losses to what is minimised."""
 
-from .base import Balancer, TaskLosses
+from .base import Balancer, TaskLosses, average_over_ranks, task_totals
 from .build import BALANCER_REGISTRY, build_balancer
+from .dwa import DWABalancer
+from .famo import FAMOBalancer
 from .fixed import FixedBalancer
+from .geometric_mean import GeometricMeanBalancer
+from .imtl_l import IMTLLBalancer
+from .rlw import RLWBalancer
+from .stch import STCHBalancer
+from .uncertainty import UncertaintyBalancer
 
-__all__ = ["BALANCER_REGISTRY", "Balancer", "FixedBalancer", "TaskLosses", "build_balancer"]
+__all__ = [
+    "BALANCER_REGISTRY",
+    "Balancer",
+    "DWABalancer",
+    "FAMOBalancer",
+    "FixedBalancer",
+    "GeometricMeanBalancer",
+    "IMTLLBalancer",
+    "RLWBalancer",
+    "STCHBalancer",
+    "TaskLosses",
+    "UncertaintyBalancer",
+    "average_over_ranks",
+    "build_balancer",
+    "task_totals",
+]

@@ -1,13 +1,18 @@
 """The interface between the tasks' losses and what is minimised."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from functools import reduce
+from typing import ClassVar
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 TaskLosses = Mapping[str, Mapping[str, Tensor]]
+
+BALANCE_LOSS = "loss_balance"
 
 
 class Balancer(nn.Module, ABC):
@@ -15,25 +20,48 @@ class Balancer(nn.Module, ABC):
 
     Anything learned or remembered is a parameter or a buffer, so that a checkpoint holds it. A task without a
     label in the global batch arrives as a zero that only keeps its parameters in the graph: it is passed on, but
-    takes no part in the method (see :meth:`task_weights`).
+    takes no part in the method, and neither does one whose prior weight is 0.
+
+    Under a plain trainer ``forward``, called once a step, is all there is. A trainer that splits a step into parts
+    calls it for each part with the buffers that the step began with, and keeps those of a call with the parts' mean
+    losses; where :attr:`weights_need_losses`, the mean losses are what it calls ``forward`` with in the first place.
 
     Args:
-        tasks: names of the configured tasks, in order.
+        weights: ``{task: alpha}`` for the configured tasks, in order: the method sees ``alpha_i * L_i``. Finite and
+            at least 0.
+
+    Attributes:
+        weights_need_losses: the weights of a step are a function of its own losses.
+        observes_update: after the optimizer's step the trainer calls :meth:`observe_update`.
+
+    Raises:
+        ValueError: a weight is negative or not finite.
     """
 
-    def __init__(self, tasks: Collection[str]) -> None:
+    weights_need_losses: ClassVar[bool] = False
+    observes_update: ClassVar[bool] = False
+    prior: Tensor
+
+    def __init__(self, weights: Mapping[str, float]) -> None:
         super().__init__()
-        self.tasks = tuple(tasks)
+        for task, weight in weights.items():
+            check_weight(task, weight)
+        self.tasks = tuple(weights)
+        self._ignored = {task for task, weight in weights.items() if weight == 0}
+        # Not persistent: the config's weights hold, also when a run goes on with other ones.
+        self.register_buffer("prior", torch.tensor(list(map(float, weights.values()))), persistent=False)
 
     @abstractmethod
-    def task_weights(self, totals: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The weight of each task in ``totals``.
+    def weigh(self, totals: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor | None]:
+        """The weights of a step; what the method remembers of the losses is updated.
 
         Args:
-            totals: ``{task: scalar}``, the sum of a task's losses, detached, for the tasks that have a label.
+            totals: ``{task: scalar}`` of this rank, without prior weights, for the tasks that have a label in the
+                global batch (see :func:`task_totals`).
 
         Returns:
-            ``{task: scalar}``, detached, for the same tasks.
+            ``{task: scalar}`` for the same tasks, detached, the prior included; and the scalar ``loss_balance``
+            (see :meth:`forward`), or None for a method that has none in any step.
         """
 
     def forward(self, losses: TaskLosses, labelled: Collection[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -44,17 +72,77 @@ class Balancer(nn.Module, ABC):
             labelled: the tasks that have a label in the global batch.
 
         Returns:
-            the flat ``{loss name: scalar}`` for the trainer to sum, and ``{task: weight}`` for the log.
+            the flat ``{loss name: scalar}`` for the trainer to sum, and ``{task: weight}`` for the log. For a method
+            S(L, theta) the first are ``w_i * loss`` with w = dS/dL, and ``loss_balance`` = S(L, theta) - sum_i w_i L_i
+            without a gradient but for theta's: value and gradients of the sum, averaged over ranks, are those of S at
+            the losses averaged over ranks.
 
         Raises:
             ValueError: two tasks use the same loss name.
         """
-        totals = {task: reduce(torch.add, losses[task].values()).detach() for task in losses if task in labelled}
-        weights = self.task_weights(totals)
-        flat: dict[str, Tensor] = {}
+        weights, balance = self.weigh(task_totals(losses, labelled))
+        flat = {} if balance is None else {BALANCE_LOSS: balance}
         for task, terms in losses.items():
             for name, loss in terms.items():
                 if name in flat:
                     raise ValueError(f"loss {name!r} of task {task!r} is another task's too: rename one of them")
                 flat[name] = weights[task] * loss if task in weights else loss
         return flat, weights
+
+    def observe_update(self, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> None:
+        """Learn from a step, where :attr:`observes_update`.
+
+        Args:
+            before, after: ``{task: scalar}`` as in :meth:`weigh`, of one batch before and after the optimizer's step.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not observe updates")
+
+    def idle_parameters(self) -> list[nn.Parameter]:
+        """The parameters of the tasks that took no part in the last step.
+
+        They have a zero gradient (DistributedDataParallel waits for one). A trainer sets it to None before the
+        optimizer's step: momentum would move them otherwise.
+        """
+        return []
+
+    def learned(self) -> dict[str, Tensor]:
+        """``{name: scalar}`` of what the method has learned, for the log."""
+        return {name: parameter.detach() for name, parameter in self.named_parameters()}
+
+    def taking_part(self, tasks: Collection[str]) -> list[str]:
+        """Those of ``tasks`` that are configured and have a prior weight, in the order of the configuration."""
+        return [task for task in self.tasks if task in tasks and task not in self._ignored]
+
+
+def task_totals(losses: TaskLosses, labelled: Collection[str]) -> dict[str, Tensor]:
+    """``{task: scalar}``, the sum of a task's losses, detached, in float32 at least, for the labelled tasks."""
+    return {
+        task: reduce(torch.add, map(_in_float32, terms.values())) for task, terms in losses.items() if task in labelled
+    }
+
+
+def _in_float32(loss: Tensor) -> Tensor:
+    return loss.detach().to(torch.promote_types(loss.dtype, torch.float32))
+
+
+def average_over_ranks(values: Tensor) -> Tensor:
+    """The mean over all processes, on each; the values themselves in a job of one."""
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return values
+    values = values.clone()
+    dist.all_reduce(values)
+    return values / dist.get_world_size()
+
+
+def check_weight(task: str, weight: float) -> None:
+    """Raise ValueError where a prior weight is not a number, negative or not finite."""
+    if not (isinstance(weight, int | float) and math.isfinite(weight) and weight >= 0):
+        raise ValueError(f"MODEL.MTL.BALANCER.WEIGHTS.{task} is {weight!r}: expected a finite number of at least 0")
+
+
+def check_option(key: str, value: float, *, above: float | None = None, at_least: float | None = None) -> None:
+    """Raise ValueError where an option ``MODEL.MTL.BALANCER.<key>`` is out of its range or not finite."""
+    if above is not None and not (math.isfinite(value) and value > above):
+        raise ValueError(f"MODEL.MTL.BALANCER.{key} is {value}: expected a finite number above {above}")
+    if at_least is not None and not (math.isfinite(value) and value >= at_least):
+        raise ValueError(f"MODEL.MTL.BALANCER.{key} is {value}: expected a finite number of at least {at_least}")

@@ -5,17 +5,73 @@ from collections.abc import Collection, Sequence
 from detectron2.config import CfgNode
 from detectron2.utils.registry import Registry
 
-from .base import Balancer
+from .base import Balancer, check_weight
+from .dwa import DWABalancer
+from .famo import FAMOBalancer
 from .fixed import FixedBalancer
+from .geometric_mean import GeometricMeanBalancer
+from .imtl_l import IMTLLBalancer
+from .rlw import RLWBalancer
+from .stch import STCHBalancer
+from .uncertainty import UncertaintyBalancer
 
 BALANCER_REGISTRY = Registry("BALANCER")
 BALANCER_REGISTRY.__doc__ = "Builders ``(cfg, tasks) -> Balancer`` for ``MODEL.MTL.BALANCER.NAME``."
 
 
 @BALANCER_REGISTRY.register()
+def equal(cfg: CfgNode, tasks: Sequence[str]) -> Balancer:
+    return FixedBalancer(dict.fromkeys(tasks, 1.0))
+
+
+@BALANCER_REGISTRY.register()
 def fixed(cfg: CfgNode, tasks: Sequence[str]) -> Balancer:
+    return FixedBalancer(prior_weights(cfg, tasks))
+
+
+@BALANCER_REGISTRY.register()
+def uncertainty(cfg: CfgNode, tasks: Sequence[str]) -> Balancer:
+    return UncertaintyBalancer(prior_weights(cfg, tasks))
+
+
+@BALANCER_REGISTRY.register()
+def imtl_l(cfg: CfgNode, tasks: Sequence[str]) -> Balancer:
+    return IMTLLBalancer(prior_weights(cfg, tasks))
+
+
+@BALANCER_REGISTRY.register()
+def dwa(cfg: CfgNode, tasks: Sequence[str]) -> Balancer:
+    options = cfg.MODEL.MTL.BALANCER.DWA
+    return DWABalancer(prior_weights(cfg, tasks), period=options.PERIOD, temperature=options.TEMPERATURE)
+
+
+@BALANCER_REGISTRY.register()
+def rlw(cfg: CfgNode, tasks: Sequence[str]) -> Balancer:
+    # The engine has drawn a SEED that all ranks share; a model that is built outside it may have the default, -1.
+    return RLWBalancer(prior_weights(cfg, tasks), seed=max(cfg.SEED, 0))
+
+
+@BALANCER_REGISTRY.register()
+def geometric_mean(cfg: CfgNode, tasks: Sequence[str]) -> Balancer:
+    return GeometricMeanBalancer(prior_weights(cfg, tasks))
+
+
+@BALANCER_REGISTRY.register()
+def stch(cfg: CfgNode, tasks: Sequence[str]) -> Balancer:
+    options = cfg.MODEL.MTL.BALANCER.STCH
+    return STCHBalancer(prior_weights(cfg, tasks), mu=options.MU, warmup=options.WARMUP)
+
+
+@BALANCER_REGISTRY.register()
+def famo(cfg: CfgNode, tasks: Sequence[str]) -> Balancer:
+    options = cfg.MODEL.MTL.BALANCER.FAMO
+    return FAMOBalancer(prior_weights(cfg, tasks), lr=options.LR, gamma=options.GAMMA)
+
+
+def prior_weights(cfg: CfgNode, tasks: Sequence[str]) -> dict[str, float]:
+    """``{task: alpha}`` of the configured tasks; one that MODEL.MTL.BALANCER.WEIGHTS does not name weighs 1."""
     weights = cfg.MODEL.MTL.BALANCER.WEIGHTS
-    return FixedBalancer({task: float(weights.get(task, 1.0)) for task in tasks})
+    return {task: float(weights.get(task, 1.0)) for task in tasks}
 
 
 def build_balancer(cfg: CfgNode, tasks: Sequence[str], known_tasks: Collection[str]) -> Balancer:
@@ -27,15 +83,17 @@ def build_balancer(cfg: CfgNode, tasks: Sequence[str], known_tasks: Collection[s
         known_tasks: all registered tasks, to tell a misspelt weight from one that is not used.
 
     Raises:
-        ValueError: the name is unknown, or a weight is given to a task that does not exist.
+        ValueError: the name is unknown, an option is out of its range, or a weight is negative, not finite, or given
+            to a task that does not exist.
     """
-    for key in cfg.MODEL.MTL.BALANCER.WEIGHTS:
+    options = cfg.MODEL.MTL.BALANCER
+    for key, weight in options.WEIGHTS.items():
         if key not in known_tasks:
             raise ValueError(
                 f"MODEL.MTL.BALANCER.WEIGHTS.{key}: no task is called {key!r}; known are {sorted(known_tasks)}"
             )
-    name = cfg.MODEL.MTL.BALANCER.NAME
-    if name not in BALANCER_REGISTRY:
+        check_weight(key, weight)
+    if options.NAME not in BALANCER_REGISTRY:
         known = sorted(key for key, _ in BALANCER_REGISTRY)
-        raise ValueError(f"MODEL.MTL.BALANCER.NAME is {name!r}: expected one of {known}")
-    return BALANCER_REGISTRY.get(name)(cfg, tasks)
+        raise ValueError(f"MODEL.MTL.BALANCER.NAME is {options.NAME!r}: expected one of {known}")
+    return BALANCER_REGISTRY.get(options.NAME)(cfg, tasks)

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from mtl_d2.data.masks import encode_mask
 from mtl_d2.data.schema import DatasetError
-from mtl_d2.data.shapes_scene import RECIPE_VERSION, THING_CLASSES, Scene, make_scene
+from mtl_d2.data.shapes_scene import RECIPE_VERSION, STYLES, THING_CLASSES, Scene, make_scene, semantic_by_class
 
 SPLITS = ("train", "val")
 MIN_SIZE = 32
@@ -30,6 +30,10 @@ class Recipe:
         size: side of the images in pixels.
         seed: image i is drawn from (version, split, seed, i) and nothing else.
         version: RECIPE_VERSION; scores on two versions do not compare.
+        rare_share: share of RARE_CLASS among the training things; those of val stay alike, so that the class can be
+            scored: val's images are those of a recipe without a rare class. Every thing class then has a semantic id
+            of its own. None for no rare class.
+        style: of STYLES: "standard" or "easy".
 
     Raises:
         DatasetError: a number is out of range.
@@ -40,18 +44,29 @@ class Recipe:
     size: int = 192
     seed: int = 0
     version: int = RECIPE_VERSION
+    rare_share: float | None = None
+    style: str = "standard"
 
     def __post_init__(self) -> None:
         for name, least in (("train", 1), ("val", 1), ("size", MIN_SIZE), ("seed", 0)):
             found = getattr(self, name)
             if found < least:
                 raise DatasetError(f"{name}: found {found}, expected {least} or more; correct the option.")
+        if self.rare_share is not None and not 0 <= self.rare_share <= 1:
+            raise DatasetError(f"rare_share: found {self.rare_share}, expected a share in [0, 1]; correct the option.")
+        if self.style not in STYLES:
+            raise DatasetError(f"style: found {self.style!r}, expected one of {sorted(STYLES)}; correct the option.")
 
 
 def draw_scene(recipe: Recipe, split: str, index: int) -> Scene:
     """The scene of image ``index`` of ``split``."""
     key = [recipe.version, SPLITS.index(split), recipe.seed, index]
-    return make_scene(np.random.default_rng(key), recipe.size)
+    return make_scene(
+        np.random.default_rng(key),
+        recipe.size,
+        style=STYLES[recipe.style],
+        rare_share=recipe.rare_share if split == "train" else None,
+    )
 
 
 def write_shapes(output: str | os.PathLike, recipe: Recipe, *, workers: int = 1) -> bool:
@@ -90,6 +105,7 @@ def _is_made(output: Path, recipe: Recipe) -> bool:
         raise DatasetError(f"{output}: found files but no recipe.json, expected an empty folder; choose another.")
     found = json.loads(file.read_text())
     wanted = {"name": "shapes", **asdict(recipe)}
+    found = {"style": Recipe.style, **found}  # of before there were styles
     different = [key for key in wanted if found.get(key) != wanted[key]]
     if different:
         raise DatasetError(
@@ -140,7 +156,8 @@ def _write_scene(folder: Path, recipe: Recipe, split: str, index: int) -> tuple[
     scene = draw_scene(recipe, split, index)
     name = f"{split}_{index:05d}.png"
     _write_png(folder / "images" / name, scene.image[:, :, ::-1])
-    _write_png(folder / "semantic" / name, scene.semantic)
+    semantic = scene.semantic if recipe.rare_share is None else semantic_by_class(scene)
+    _write_png(folder / "semantic" / name, semantic)
     image = {"id": index + 1, "file_name": name, "height": recipe.size, "width": recipe.size, "license": 1}
     return image, [
         {"image_id": index + 1, "category_id": thing + 1, "iscrowd": 0, **encode_mask(scene.instance_ids == i)}

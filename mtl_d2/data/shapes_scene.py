@@ -13,23 +13,54 @@ import numpy as np
 
 RECIPE_VERSION = 5  # raise it with every change that alters a pixel or a label
 THING_CLASSES = ("ellipse", "bar", "ring", "cross")
+RARE_CLASS = "cross"  # the one of a set with a rare class
 STUFF_CLASSES = ("water", "sand", "gravel")
 THING = 0  # the semantic id of all things, as in Detectron2's Panoptic FPN; stuff class i is 1 + i
 VOID = 255
 
-MIN_INSTANCES, MAX_INSTANCES = 3, 8
-MIN_EXTENT, MAX_EXTENT = 8.0, 70.0  # longest side before rotation, pixels of a 192-pixel scene
+MIN_EXTENT = 8.0  # pixels, whatever the scene's size
 EXTENT_POWER = 0.6  # below 1 large ones are more frequent
 MIN_VISIBLE_PIXELS = 20
-MIN_VISIBLE_FRACTION = 0.3  # of what a shape shows when it is painted: less is not a fair question
-CLUSTER_PROB = 0.4  # chance that a shape is placed at an earlier one, to overlap or touch it
 VOID_PROB = 0.7
-NOISE_SIGMA = 12.0  # grey levels
 COLOR_RANGE = (45.0, 210.0)
 STUFF_COLORS = ((75.0, 120.0, 175.0), (180.0, 155.0, 95.0), (110.0, 115.0, 105.0))  # RGB of water, sand, gravel
 STUFF_COLOR_SIGMA = 25.0
 MIN_CONTRAST = 45.0  # RGB distance between the mean colours of a region and of those beside it
 TEXTURE_CONTRAST = (35.0, 80.0)  # RGB distance between the two colours of a texture
+THING_COLORS = ((200.0, 60.0, 60.0), (60.0, 60.0, 205.0), (205.0, 60.0, 205.0), (60.0, 205.0, 205.0))
+THING_COLOR_SIGMA = 15.0
+
+
+@dataclass(frozen=True)
+class Style:
+    """How hard the scenes are.
+
+    Attributes:
+        instances: least and largest number of things.
+        extents: least and largest longest side before rotation, in pixels of a 192-pixel scene.
+        min_visible_fraction: of what a shape shows when it is painted: less is not a fair question.
+        cluster_prob: chance that a shape is placed at an earlier one, to overlap or touch it.
+        noise_sigma: grey levels.
+        things_inside: no shape is cut by the border by much.
+        color_by_class: a thing's colours scatter around its class's in THING_COLORS.
+    """
+
+    instances: tuple[int, int] = (3, 8)
+    extents: tuple[float, float] = (0.0, 70.0)
+    min_visible_fraction: float = 0.3
+    cluster_prob: float = 0.4
+    noise_sigma: float = 12.0
+    things_inside: bool = False
+    color_by_class: bool = False
+
+
+STYLES = {
+    "standard": Style(),
+    # What a small network learns in minutes on a CPU: few large things of a colour of their class, hardly hidden.
+    "easy": Style(
+        (1, 3), (72.0, 90.0), 0.85, cluster_prob=0.0, noise_sigma=6.0, things_inside=True, color_by_class=True
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -43,10 +74,16 @@ class Scene:
     classes: list[int]
 
 
-def make_scene(rng: np.random.Generator, size: int) -> Scene:
-    """Draw a scene of ``size`` x ``size`` pixels; every random number comes from ``rng``."""
+def make_scene(
+    rng: np.random.Generator, size: int, *, style: Style = STYLES["standard"], rare_share: float | None = None
+) -> Scene:
+    """Draw a scene of ``size`` x ``size`` pixels; every random number comes from ``rng``.
+
+    Args:
+        rare_share: chance that a thing is of RARE_CLASS, the other classes being alike; None for all classes alike.
+    """
     semantic = _draw_layout(rng, size)
-    instance_ids, classes = _place_instances(rng, size)
+    instance_ids, classes = _place_instances(rng, size, style, rare_share)
     image = np.empty((size, size, 3), np.float32)
     means: list[np.ndarray] = []
     for i in np.unique(semantic):  # the void looks like anything
@@ -58,10 +95,14 @@ def make_scene(rng: np.random.Generator, size: int) -> Scene:
     for i in range(1, len(classes) + 1):
         mask = instance_ids == i
         around = cv2.dilate(mask.astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool) & ~mask
-        texture = _THING_TEXTURES[rng.integers(len(_THING_TEXTURES))]
-        _paint(image, mask, texture(rng, size), _draw_colors(rng, beside=[image[around].mean(0)]))
+        texture = _THING_TEXTURES[rng.integers(len(_THING_TEXTURES))](rng, size)
+        if style.color_by_class:
+            colors = _draw_class_colors(rng, classes[i - 1])
+        else:
+            colors = _draw_colors(rng, beside=[image[around].mean(0)])
+        _paint(image, mask, texture, colors)
     semantic[instance_ids > 0] = THING
-    return Scene(_photograph(rng, image), instance_ids, semantic, classes)
+    return Scene(_photograph(rng, image, style.noise_sigma), instance_ids, semantic, classes)
 
 
 def _draw_layout(rng: np.random.Generator, size: int) -> np.ndarray:
@@ -75,25 +116,47 @@ def _draw_layout(rng: np.random.Generator, size: int) -> np.ndarray:
     return layout
 
 
-def _place_instances(rng: np.random.Generator, size: int) -> tuple[np.ndarray, list[int]]:
+def semantic_by_class(scene: Scene) -> np.ndarray:
+    """The semantic map with an id for each thing class, uint8 (H, W): thing classes, then stuff classes, or VOID."""
+    things = np.array([0, *scene.classes], np.uint8)[scene.instance_ids]
+    stuff = np.where(scene.semantic == VOID, VOID, scene.semantic + np.uint8(len(THING_CLASSES) - 1))
+    return np.where(scene.instance_ids > 0, things, stuff).astype(np.uint8)
+
+
+def _draw_class(rng: np.random.Generator, rare_share: float | None) -> int:
+    if rare_share is None:
+        return int(rng.integers(len(THING_CLASSES)))
+    rare = THING_CLASSES.index(RARE_CLASS)
+    shares = np.full(len(THING_CLASSES), (1 - rare_share) / (len(THING_CLASSES) - 1))
+    shares[rare] = rare_share
+    return int(rng.choice(len(THING_CLASSES), p=shares))
+
+
+def _place_instances(
+    rng: np.random.Generator, size: int, style: Style, rare_share: float | None
+) -> tuple[np.ndarray, list[int]]:
     """Paint shapes one over the other; one that shows or leaves too little of another is not painted."""
     ids = np.zeros((size, size), np.int32)
     classes: list[int] = []
     centers: list[np.ndarray] = []
     full_areas: list[int] = []
-    wanted = int(rng.integers(MIN_INSTANCES, MAX_INSTANCES + 1))
+    wanted = int(rng.integers(style.instances[0], style.instances[1] + 1))
+    smallest, largest = (extent * size / 192 for extent in style.extents)
+    smallest = max(smallest, MIN_EXTENT)
+    largest = max(largest, smallest + 1)
     for _ in range(50 * wanted):
         if len(classes) == wanted:
             break
-        thing = int(rng.integers(len(THING_CLASSES)))
-        largest = max(MAX_EXTENT * size / 192, MIN_EXTENT + 1)
-        extent = MIN_EXTENT + (largest - MIN_EXTENT) * rng.random() ** EXTENT_POWER
+        thing = _draw_class(rng, rare_share)
+        extent = smallest + (largest - smallest) * rng.random() ** EXTENT_POWER
         center = rng.uniform(-0.02, 1.02, 2) * size  # some are cut by the border
-        if centers and rng.random() < CLUSTER_PROB:
+        if centers and rng.random() < style.cluster_prob:
             center = centers[rng.integers(len(centers))] + rng.normal(0, 0.14 * size, 2)
+        if style.things_inside:
+            center = np.clip(center, 0.45 * extent, size - 0.45 * extent)
         mask = _shape_mask(rng, thing, center, extent, size)
         left = np.bincount(ids[~mask], minlength=len(classes) + 1)[1:]
-        enough = np.maximum(MIN_VISIBLE_PIXELS, MIN_VISIBLE_FRACTION * np.array(full_areas))
+        enough = np.maximum(MIN_VISIBLE_PIXELS, style.min_visible_fraction * np.array(full_areas))
         if mask.sum() < MIN_VISIBLE_PIXELS or (left < enough).any():
             continue
         classes.append(thing)
@@ -191,12 +254,19 @@ def _draw_colors(
     return colors
 
 
+def _draw_class_colors(rng: np.random.Generator, thing: int) -> np.ndarray:
+    """Two RGB colours, float (2, 3), around those of the class."""
+    mean = THING_COLORS[thing] + rng.normal(0, THING_COLOR_SIGMA, 3)
+    step = rng.normal(0, THING_COLOR_SIGMA, 3)
+    return np.clip(mean + np.stack([-step, step]), 20, 240)
+
+
 def _paint(image: np.ndarray, mask: np.ndarray, texture: np.ndarray, colors: np.ndarray) -> None:
     share = texture[mask][:, None]
     image[mask] = (1 - share) * colors[0] + share * colors[1]
 
 
-def _photograph(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+def _photograph(rng: np.random.Generator, image: np.ndarray, noise_sigma: float) -> np.ndarray:
     """Light from one side, a slight blur, sensor noise, 8 bits."""
     size = image.shape[0]
     direction = rng.uniform(0, 2 * np.pi)
@@ -204,6 +274,6 @@ def _photograph(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     light = 1 + rng.uniform(0.1, 0.5) * (np.cos(direction) * x + np.sin(direction) * y)
     lit = image * light[..., None].astype(np.float32)
     blurred = cv2.GaussianBlur(lit, (0, 0), rng.uniform(0.5, 1.1))
-    return np.clip(np.rint(blurred + NOISE_SIGMA * rng.standard_normal(image.shape, np.float32)), 0, 255).astype(
+    return np.clip(np.rint(blurred + noise_sigma * rng.standard_normal(image.shape, np.float32)), 0, 255).astype(
         np.uint8
     )

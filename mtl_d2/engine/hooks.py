@@ -14,7 +14,7 @@ from .checkpoint import MultiTaskCheckpointer
 logger = logging.getLogger(__name__)
 
 _BEST = "model_best"
-_NO_RESULTS = ("task/", "balance/", "active/", "lr/")
+_NO_RESULTS = ("task/", "balance/", "balancer/", "cosine/", "active/", "lr/")
 
 
 class BestCheckpointer(HookBase):

@@ -16,7 +16,11 @@ from mtl_d2.data import (
 from mtl_d2.data.datasets import datasets_root
 from tests.data.toy_coco import SCHEMA, H, W, box_mask, save, write_toy_coco
 
-NAMES = [f"{family}_{split}" for family in ("shapes", "nuclei", "coco_mini") for split in ("train", "val")]
+NAMES = [
+    f"{family}_{split}"
+    for family in ("shapes", "shapes_rare", "shapes_easy", "shapes_easy_rare", "nuclei", "coco_mini")
+    for split in ("train", "val")
+]
 NAMES += [f"{family}_{split}_mtl" for family in ("coco_2017", "cityscapes_fine") for split in ("train", "val")]
 
 

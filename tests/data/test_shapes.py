@@ -9,18 +9,20 @@ import pycocotools.mask as mask_util
 import pytest
 
 from mtl_d2.data import DatasetError, validate_records
-from mtl_d2.data.datasets.shapes import SCHEMA, load_shapes
+from mtl_d2.data.datasets.shapes import RARE_SCHEMA, SCHEMA, load_shapes
 from mtl_d2.data.shapes import Recipe, draw_scene, write_shapes
 from mtl_d2.data.shapes_scene import (
-    MAX_INSTANCES,
-    MIN_INSTANCES,
     MIN_VISIBLE_PIXELS,
+    RARE_CLASS,
     RECIPE_VERSION,
     STUFF_CLASSES,
+    STYLES,
     THING,
     THING_CLASSES,
+    THING_COLORS,
     VOID,
     _shape_mask,
+    semantic_by_class,
 )
 
 RECIPE = Recipe(train=10, val=2, size=64)
@@ -65,7 +67,7 @@ def test_masks_do_not_overlap_and_semantics_agree_with_them(folder):
     for record in load_shapes(folder, "train"):
         semantic = cv2.imread(record["sem_seg_file_name"], cv2.IMREAD_UNCHANGED)
         covered = np.zeros(semantic.shape, int)
-        assert MIN_INSTANCES <= len(record["annotations"]) <= MAX_INSTANCES
+        assert STYLES["standard"].instances[0] <= len(record["annotations"]) <= STYLES["standard"].instances[1]
         for annotation in record["annotations"]:
             mask = mask_util.decode(annotation["segmentation"]).astype(bool)
             assert mask.sum() >= MIN_VISIBLE_PIXELS
@@ -161,10 +163,80 @@ def test_a_dataset_of_another_version_is_not_loaded(folder, tmp_path):
         load_shapes(copy, "train")
 
 
-@pytest.mark.parametrize("option", [{"train": 0}, {"size": 8}, {"seed": -1}])
+def test_a_rare_class_has_its_share_of_the_training_things_and_a_fair_one_of_val():
+    recipe = Recipe(size=64, rare_share=0.05)
+    rare = THING_CLASSES.index(RARE_CLASS)
+    counts = {
+        split: np.bincount(
+            [c for i in range(150) for c in draw_scene(recipe, split, i).classes], minlength=len(THING_CLASSES)
+        )
+        for split in ("train", "val")
+    }
+    shares = {split: count / count.sum() for split, count in counts.items()}
+    assert shares["train"][rare] == pytest.approx(0.05, abs=3 * (0.05 * 0.95 / counts["train"].sum()) ** 0.5)
+    assert np.delete(shares["train"], rare) == pytest.approx(0.95 / 3, abs=0.06)
+    assert shares["val"] == pytest.approx(0.25, abs=0.06)
+    for i in range(3):  # of val, the images are those of the set without a rare class
+        np.testing.assert_array_equal(draw_scene(recipe, "val", i).image, draw_scene(RECIPE, "val", i).image)
+
+
+def test_with_a_rare_class_every_thing_class_has_a_semantic_id(tmp_path):
+    assert write_shapes(tmp_path / "rare", replace(RECIPE, rare_share=0.3))
+    records = load_shapes(tmp_path / "rare", "train", "shapes_rare")
+    validate_records(records, RARE_SCHEMA, check_files=True)
+    for record in records:
+        semantic = cv2.imread(record["sem_seg_file_name"], cv2.IMREAD_UNCHANGED)
+        things = np.zeros(semantic.shape, bool)
+        for annotation in record["annotations"]:
+            mask = mask_util.decode(annotation["segmentation"]).astype(bool)
+            assert (semantic[mask] == annotation["category_id"]).all()
+            things |= mask
+        assert set(np.unique(semantic[~things])) <= {4, 5, 6, VOID}
+
+
+def test_the_semantics_of_both_sets_agree_beside_the_things():
+    scene = draw_scene(RECIPE, "train", 0)
+    by_class, beside = semantic_by_class(scene), scene.instance_ids == 0
+    expected = np.where(scene.semantic == VOID, VOID, scene.semantic + len(THING_CLASSES) - 1)
+    np.testing.assert_array_equal(by_class[beside], expected[beside])
+
+
+def test_the_files_of_the_other_family_are_refused(folder, tmp_path):
+    with pytest.raises(DatasetError, match="'rare_share': found null, expected a number .*--rare-share 0.01"):
+        load_shapes(folder, "train", "shapes_rare")
+    (tmp_path / "recipe.json").write_text(json.dumps({"version": RECIPE_VERSION, "rare_share": 0.01}))
+    with pytest.raises(DatasetError, match="'rare_share': found 0.01, expected null"):
+        load_shapes(tmp_path, "train")
+    with pytest.raises(DatasetError, match="'style': found null, expected \"easy\" .*--easy --rare-share 0.01"):
+        load_shapes(tmp_path, "train", "shapes_easy_rare")
+
+
+def test_a_folder_of_before_there_were_rare_classes_is_kept(folder, tmp_path):
+    recipe = json.loads((folder / "recipe.json").read_text())
+    del recipe["rare_share"]
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe))
+    assert not write_shapes(tmp_path, RECIPE)
+
+
+def test_easy_scenes_have_few_large_things_in_the_colours_of_their_class():
+    recipe = Recipe(size=96, style="easy")
+    for index in range(20):
+        scene = draw_scene(recipe, "train", index)
+        assert 1 <= len(scene.classes) <= 3
+        for i, thing in enumerate(scene.classes, start=1):
+            mask = scene.instance_ids == i
+            extents = np.ptp(np.argwhere(mask), axis=0)
+            assert extents.max() >= 20
+            distances = np.linalg.norm(scene.image[mask].mean(0) - np.array(THING_COLORS), axis=1)
+            assert distances.argmin() == thing
+
+
+@pytest.mark.parametrize(
+    "option", [{"train": 0}, {"size": 8}, {"seed": -1}, {"rare_share": 1.5}, {"style": "hard"}], ids=str
+)
 def test_a_number_out_of_range_is_named(option):
     ((name, value),) = option.items()
-    with pytest.raises(DatasetError, match=f"{name}: found {value}, expected"):
+    with pytest.raises(DatasetError, match=f"{name}: found {value!r}, expected"):
         Recipe(**option)
 
 

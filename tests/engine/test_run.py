@@ -30,9 +30,22 @@ def weights(output_dir: Path) -> dict[str, torch.Tensor]:
     return torch.load(output_dir / "model_final.pth", weights_only=True)["model"]
 
 
-@pytest.mark.parametrize("optimizer", ["SGD", "ADAMW"])
-def test_a_resumed_run_of_the_joint_network_is_bit_equal(dataset: str, tmp_path: Path, optimizer: str) -> None:
-    options = {"DATASETS.TEST": (), "SOLVER.MTL.OPTIMIZER": optimizer, "SOLVER.BASE_LR": 0.001}
+SCHEDULED = {
+    "SOLVER.MTL.SCHEDULE.NAME": "alternating",
+    "SOLVER.MTL.SCHEDULE.FREEZE": [{"PART": "backbone", "FROM": 1, "TO": 3}],
+    "SOLVER.MTL.PARTS.edge.LR_FACTOR": 2.0,
+    "SOLVER.MTL.PARTS.backbone.LAYER_DECAY": 0.5,
+    "SOLVER.MTL.EMA.ENABLED": True,
+}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"SOLVER.MTL.OPTIMIZER": "SGD"}, {"SOLVER.MTL.OPTIMIZER": "ADAMW"}, SCHEDULED],
+    ids=["sgd", "adamw", "scheduled"],
+)
+def test_a_resumed_run_of_the_joint_network_is_bit_equal(dataset: str, tmp_path: Path, settings: dict) -> None:
+    options = {"DATASETS.TEST": (), "SOLVER.BASE_LR": 0.001, **settings}
     torch.manual_seed(1)
     run.train(config(dataset, tmp_path / "whole", **{**options, "SOLVER.CHECKPOINT_PERIOD": 2}))
     parts = tmp_path / "parts"
@@ -113,6 +126,30 @@ def test_a_lazy_config_trains_resumes_and_records(dataset: str, tmp_path: Path) 
     assert record.results["sem_seg"]["mIoU"] == pytest.approx(results["sem_seg"]["mIoU"])
     iterations = [json.loads(line)["iteration"] for line in (output_dir / "metrics.json").read_text().splitlines()]
     assert max(iterations) >= 1
+
+
+def test_a_lazy_config_may_have_a_task_schedule_and_an_average(dataset: str, tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(tiny_cfg(("sem_seg", "edge"), dataset).dump())
+    lines = Path("configs/shapes/lazy_demo.py").read_text()
+    lines = lines.replace('"demo.yaml"', '"tiny.yaml"').replace("shapes_val", dataset)
+    lines += """
+from mtl_d2.engine import TaskSchedule
+del dataloader["evaluator"]
+train["ema"] = {"decay": 0.5, "warmup": False}
+train["task_schedule"] = L(TaskSchedule)(
+    tasks=["sem_seg", "edge"], max_iter="${train.max_iter}", windows={"edge": [1, 2]},
+    freeze=[{"PART": "backbone", "FROM": 0, "TO": -1}],
+)
+"""
+    (tmp_path / "lazy.py").write_text(lines)
+    opts = ["train.max_iter=2", f"train.output_dir={tmp_path}", "train.checkpointer.period=1"]
+    lazy.run(argparse.Namespace(config_file=str(tmp_path / "lazy.py"), opts=opts, resume=False, eval_only=False))
+    first, last = (torch.load(tmp_path / f"model_000000{i}.pth", weights_only=True) for i in (0, 1))
+    moved = {key.split(".")[0] for key in last["model"] if not torch.equal(last["model"][key], first["model"][key])}
+    assert moved == {"sem_seg_head", "edge_head"}
+    key = "edge_head.predictor.weight"
+    expected = (first["raw_model"][key] + last["raw_model"][key]) / 2
+    torch.testing.assert_close(last["model"][key], expected)
 
 
 def test_lazy_overrides_of_the_wrong_form_are_named(tmp_path: Path) -> None:
