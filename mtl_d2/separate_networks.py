@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .meta_arch import MultiTaskFPN, PanopticMerge
 from .tasks import TaskBranch, get_task, known_tasks
+from .tasks.base import zero_over
 
 
 @META_ARCH_REGISTRY.register()
@@ -30,6 +31,9 @@ class SeparateTaskNetworks(nn.Module):
     Args:
         networks: ``{task: its network}``.
         panoptic: merges the answers of the networks for instances and semantics; None for no panoptic output.
+
+    Attributes:
+        active_tasks: those whose networks are trained in the steps to come; the others are not computed. None for all.
     """
 
     @configurable
@@ -37,7 +41,7 @@ class SeparateTaskNetworks(nn.Module):
         super().__init__()
         self.networks = nn.ModuleDict(networks)
         self.branches: dict[str, TaskBranch] = {task: network.branches[task] for task, network in networks.items()}
-        self._active_tasks: Collection[str] | None = None
+        self.active_tasks: Collection[str] | None = None
         self.panoptic = panoptic if {"instance", "sem_seg"} <= set(networks) else None
 
     @classmethod
@@ -56,17 +60,6 @@ class SeparateTaskNetworks(nn.Module):
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
-    @property
-    def active_tasks(self) -> Collection[str] | None:
-        """See :class:`MultiTaskFPN`; a network is active with its task, whatever that depends on."""
-        return self._active_tasks
-
-    @active_tasks.setter
-    def active_tasks(self, tasks: Collection[str] | None) -> None:
-        self._active_tasks = tasks
-        for task in self.networks:
-            self.network_of(task).active_tasks = None if tasks is None or task in tasks else ()
-
     def network_of(self, task: str) -> MultiTaskFPN:
         """The network that answers to a task."""
         return self.networks[task]  # type: ignore[return-value]  # a ModuleDict knows modules
@@ -82,22 +75,34 @@ class SeparateTaskNetworks(nn.Module):
             return self.inference(batched_inputs)  # type: ignore[return-value]  # postprocessed, so a list
         flat: dict[str, Tensor] = {}
         for task, network in self.networks.items():
-            with _same_random_state(self.device):
-                flat.update(self._named(task, network(batched_inputs)))
+            if self._is_active(task):
+                with _same_random_state(self.device):
+                    flat.update(self._named(task, network(batched_inputs)))
+            else:
+                flat.update(self._zero_losses(task))
         return flat
 
     def forward_tasks(
         self, batched_inputs: list[dict[str, Any]]
     ) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]], list[str]]:
         """See :meth:`MultiTaskFPN.forward_tasks`; there are no shared features, so that their dict is empty."""
-        losses: dict[str, dict[str, Tensor]] = {}
+        losses = {task: self._zero_losses(task) for task in self.networks if not self._is_active(task)}
         labelled: list[str] = []
-        for task in self.networks:
+        for task in filter(self._is_active, self.networks):
             with _same_random_state(self.device):
                 _, found, with_label = self.network_of(task).forward_tasks(batched_inputs)
             losses[task] = self._named(task, {name: loss for terms in found.values() for name, loss in terms.items()})
             labelled += [task] if task in with_label else []
-        return {}, losses, labelled
+        return {}, {task: losses[task] for task in self.networks}, labelled
+
+    def _is_active(self, task: str) -> bool:
+        return self.active_tasks is None or task in self.active_tasks
+
+    def _zero_losses(self, task: str) -> dict[str, Tensor]:
+        """Zeros that keep every parameter of a network in the graph, and leave its statistics as they are."""
+        network = self.network_of(task)
+        names = [name for branch in network.branches.values() for name in branch.loss_names]
+        return self._named(task, dict.fromkeys(names, zero_over(network.parameters())))
 
     def _named(self, task: str, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
         own = self.branches[task].loss_names

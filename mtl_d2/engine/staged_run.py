@@ -43,11 +43,7 @@ def train_stages(
         config_file, overrides: where cfg came from, for the records.
     """
     stages = read_stages(cfg)
-    for stage in stages:
-        resolve_datasets(stage.cfg)
-        if comm.is_main_process():
-            preflight(stage.cfg)
-    comm.synchronize()
+    _preflight_later(stages)
     results: dict[str, Any] = {}
     for index, stage in enumerate(stages):
         if resume and _is_complete(stage):
@@ -65,6 +61,19 @@ def train_stages(
         results = results or records[-1].results
     comm.synchronize()
     return results
+
+
+def _preflight_later(stages: Sequence[Stage]) -> None:
+    """Check what later stages train on before the first one begins, which checks its own."""
+    for stage in stages:
+        resolve_datasets(stage.cfg)
+        if comm.is_main_process() and _trains_on(stage) != _trains_on(stages[0]):
+            preflight(stage.cfg)
+    comm.synchronize()
+
+
+def _trains_on(stage: Stage) -> tuple:
+    return stage.cfg.DATASETS.TRAIN, stage.cfg.DATASETS.TEST, stage.tasks
 
 
 def split_networks(path: str | os.PathLike) -> dict[str, str]:
