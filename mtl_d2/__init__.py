@@ -14,6 +14,7 @@ __all__ = [
     "MultiTaskFPN",
     "PanopticMerge",
     "Predictor",
+    "SeparateTaskNetworks",
     "TaskBranch",
     "add_mtl_config",
     "register_task",
@@ -32,6 +33,7 @@ if not env_report_requested():
     from .data.datasets import register_all
     from .meta_arch import MultiTaskFPN, PanopticMerge
     from .predictor import Predictor
+    from .separate_networks import SeparateTaskNetworks
     from .tasks import TASK_REGISTRY, TaskBranch, register_task
 
     register_all()

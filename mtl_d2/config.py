@@ -18,6 +18,7 @@ def _add_model(cfg: CN) -> None:
     mtl.LABEL_PATIENCE = 1000  # a task without a label for so many batches in a row stops the training
     mtl.CHANNELS_LAST = False  # memory format of the backbone's input; faster on recent CPUs and GPUs
 
+    _add_init(mtl)
     _add_balancer(mtl)
 
     mtl.CLASS_WEIGHTS_BETA = 0.999  # beta of the CLASS_WEIGHTS "effective", in [0, 1): nearer to 1, nearer to "inverse"
@@ -60,6 +61,14 @@ def _add_model(cfg: CN) -> None:
     mtl.EDGE_HEAD.LOSS = "hed"  # "hed" | "rcf" | "fixed" | "focal" | "dice"
     mtl.EDGE_HEAD.POSITIVE_WEIGHT = 0.95  # with LOSS "fixed": of the edge pixels; that of the others is 1 minus it
     mtl.EDGE_HEAD.LOSS_WEIGHT = 1.0
+
+
+def _add_init(mtl: CN) -> None:
+    """Parts of the network from other checkpoints, loaded after MODEL.WEIGHTS, before the first step."""
+    mtl.INIT = CN()
+    mtl.INIT.TRUNK = []  # the backbone: of one checkpoint, or the average of several
+    mtl.INIT.HEADS = CN(new_allowed=True)  # {task: the checkpoint that gives its head}
+    mtl.INIT.NETWORKS = CN(new_allowed=True)  # of SeparateTaskNetworks: {task: checkpoint of a network of that task}
 
 
 def _add_balancer(mtl: CN) -> None:
@@ -153,6 +162,10 @@ def _add_solver(cfg: CN) -> None:
     mtl.SCHEDULE.PERIOD = 1  # of "alternating": steps of a turn
     mtl.SCHEDULE.FREEZE = []  # such as [{PART: backbone, FROM: 0, TO: 500}], steps [FROM, TO); TO -1 for the end
     mtl.SCHEDULE.RESET_MOMENTUM = False  # whether a part that FREEZE lets go loses its optimizer state
+
+    # Runs one after the other, each from what the one before has trained: [{NAME: joint, <keys of the config>: values,
+    # TRUNK: of a joint network after separate ones, the task whose backbone it gets, or average}]; [] for one run
+    mtl.STAGES = []
 
     mtl.EMA = CN()  # exponential moving average of the weights: what is evaluated, and "model" of the checkpoints
     mtl.EMA.ENABLED = False

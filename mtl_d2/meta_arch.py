@@ -152,6 +152,10 @@ class MultiTaskFPN(nn.Module):
     def device(self) -> torch.device:
         return self.pixel_mean.device
 
+    def network_of(self, task: str) -> "MultiTaskFPN":
+        """The network that answers to a task: this one, for all of them."""
+        return self
+
     def forward(
         self, batched_inputs: list[dict[str, Any]] | TaskBatch, scales: LabelScales | None = None
     ) -> dict[str, Tensor] | dict[str, dict[str, Tensor]] | list[dict[str, Any]]:

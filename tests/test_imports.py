@@ -20,15 +20,17 @@ ALLOWED = {
     "evaluation": {"structures"},
     "tasks": {"modeling", "losses", "structures", "evaluation"},
     "meta_arch": {"tasks", "modeling", "balancing", "structures"},
+    "separate_networks": {"tasks", "meta_arch"},
     "visualization": {"structures"},
     "benchmark": {"balancing", "data", "engine", "tasks", "testing"},
     "comparison": {"benchmark", "data", "engine", "evaluation", "tasks", "visualization"},
     "collect_env": {"_require"},
     "_require": set(),
-    "predictor": {"data", "engine", "evaluation", "meta_arch", "structures", "visualization"},
+    "predictor": {"data", "engine", "evaluation", "meta_arch", "separate_networks", "structures", "visualization"},
     "testing": {"config", "data", "structures"},
     "engine": {
-        "balancing", "config", "data", "evaluation", "meta_arch", "modeling", "structures", "tasks", "visualization",
+        "balancing", "config", "data", "evaluation", "meta_arch", "modeling", "separate_networks", "structures",
+        "tasks", "visualization",
     },
 }  # fmt: skip
 

@@ -9,17 +9,17 @@ from typing import Any
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils import comm
-from detectron2.utils.file_io import PathManager
-from iopath.common.file_io import get_cache_dir
 from torch import nn
 
-from .weights_file import read_pickled_arrays, read_torch_file
+from ..separate_networks import SeparateTaskNetworks
+from .launch import unwrap
+from .weights_file import fetch, read_checkpoint, read_torch_file
 
 logger = logging.getLogger(__name__)
 
-_DETECTRON2_URL = ("detectron2://", "https://dl.fbaipublicfiles.com/detectron2/")
 # FrozenBatchNorm2d and BatchNorm2d do without them: ImageNet weights have them folded into the scale.
 _OPTIONAL_BUFFERS = ("num_batches_tracked", "running_mean", "running_var")
+_NETWORKS = ".networks."  # begins the keys of a checkpoint of SeparateTaskNetworks
 _BACKBONE = re.compile(r"(^|\.)backbone\.")
 
 
@@ -74,7 +74,7 @@ class MultiTaskCheckpointer(DetectionCheckpointer):
             self.report = LoadReport(path="", loaded=0)
             logger.info("No weights given: the model starts from its initial values.")
             return {}
-        local = _fetch(path)
+        local = fetch(path)
         on_ranks = comm.all_gather(os.path.isfile(local))
         if not all(on_ranks):
             ranks = [rank for rank, found in enumerate(on_ranks) if not found]
@@ -146,17 +146,13 @@ class MultiTaskCheckpointer(DetectionCheckpointer):
         os.replace(path + ".part", path)
 
     def _load_file(self, filename: str) -> dict[str, Any]:
-        if not filename.endswith(".pkl"):
-            data = read_torch_file(filename)
-            return data if "model" in data else {"model": data}
-        data = read_pickled_arrays(filename)
-        if "model" in data:
-            return data
-        blobs = data.get("blobs", data)  # Caffe2's: detection models nest them, ImageNet models do not
-        model = {key: value for key, value in blobs.items() if not key.endswith("_momentum")}
-        return {"model": model, "__author__": "Caffe2", "matching_heuristics": True}
+        return read_checkpoint(filename)
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
+        model = unwrap(self.model)
+        if isinstance(model, SeparateTaskNetworks) and not any(_NETWORKS in f".{key}" for key in checkpoint["model"]):
+            self.report = self._load_each_network(model, checkpoint)
+            return None
         by_suffix = bool(checkpoint.get("matching_heuristics", False))
         found = super()._load_model(checkpoint)
         missing, shapes = list(found.missing_keys), list(found.incorrect_shapes)
@@ -170,6 +166,23 @@ class MultiTaskCheckpointer(DetectionCheckpointer):
         )
         self._check_backbone(lacking, bottom_up_only=by_suffix)
         return None  # fvcore's own log of the same is not needed
+
+    def _load_each_network(self, model: SeparateTaskNetworks, checkpoint: dict[str, Any]) -> LoadReport:
+        """Load the weights of one network, such as a joint or a pretrained one, into each network of the model."""
+        reports: dict[str, LoadReport] = {}
+        for task, network in model.networks.items():
+            checkpointer = MultiTaskCheckpointer(network)
+            checkpointer._asked_for = self._asked_for
+            checkpointer._load_model({**checkpoint, "model": dict(checkpoint["model"])})
+            reports[f"networks.{task}."] = checkpointer.report
+        used_by_none = set.intersection(*(set(report.unexpected) for report in reports.values()))
+        return LoadReport(
+            path=self._asked_for,
+            loaded=sum(report.loaded for report in reports.values()),
+            reinitialised=[(at + key, a, b) for at, report in reports.items() for key, a, b in report.reinitialised],
+            missing=[at + key for at, report in reports.items() for key in report.missing],
+            unexpected=sorted(used_by_none),
+        )
 
     def _check_backbone(self, lacking: set[str], *, bottom_up_only: bool) -> None:
         """A backbone that stays at random values is the error that costs most and shows least."""
@@ -193,22 +206,3 @@ def load_weights(model: nn.Module, path: str) -> LoadReport:
     checkpointer = MultiTaskCheckpointer(model)
     checkpointer.load(path, checkpointables=[])
     return checkpointer.report
-
-
-def _fetch(path: str) -> str:
-    try:
-        return PathManager.get_local_path(path)
-    except Exception as error:  # the handlers of iopath raise what their transport raises
-        if "://" not in path:
-            raise
-        raise ConnectionError(
-            f"{path} could not be fetched ({error}): download it elsewhere and put it at "
-            f"{_cache_path(path)}, or set MODEL.WEIGHTS to a local file."
-        ) from error
-
-
-def _cache_path(url: str) -> str:
-    """Where iopath looks for the file of a URL before it fetches it."""
-    prefix, target = _DETECTRON2_URL
-    url = url.replace(prefix, target, 1) if url.startswith(prefix) else url
-    return os.path.join(get_cache_dir(), url.partition("://")[2].partition("/")[2].partition("?")[0])

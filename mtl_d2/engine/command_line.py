@@ -12,6 +12,7 @@ from ..data.mixing import check_settings
 from . import lazy, run
 from .bad_steps import DivergedError
 from .defaults import setup_cfg
+from .initial_weights import WeightsError
 from .launch import check_launch, launch
 
 DESCRIPTION = """
@@ -74,7 +75,7 @@ def _run(args: argparse.Namespace, program: str) -> None:
             lazy.run(args)
         else:
             run.run(args)
-    except (DatasetError, DivergedError) as error:
+    except (DatasetError, DivergedError, WeightsError) as error:
         sys.exit(f"{program}: {error}")
 
 

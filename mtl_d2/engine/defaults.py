@@ -45,11 +45,7 @@ def setup_cfg(config_file: str = "", opts: Sequence[Any] = ()) -> CfgNode:
             f"{list(opts)} at the end of the command is not a list of KEY VALUE pairs (no '=' in between)."
         )
     for key, value in zip(opts[0::2], opts[1::2], strict=True):
-        _check_keys(cfg, {key: value}, "the command line")
-        try:
-            _merge_option(cfg, key, value)
-        except (ValueError, AssertionError) as error:
-            raise ValueError(f"{key} {value} on the command line: {error}") from error
+        merge_option(cfg, key, value, "the command line")
     return cfg
 
 
@@ -126,6 +122,23 @@ def _merge_file(cfg: CfgNode, path: str) -> None:
         cfg.merge_from_file(path, allow_unsafe=False)
     except (ValueError, AssertionError) as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def merge_option(cfg: CfgNode, key: str, value: Any, where: str) -> None:
+    """Set a key of a config, in place.
+
+    Args:
+        key: dotted.
+        where: who sets it, for the message of an error.
+
+    Raises:
+        ValueError: an unknown key, or a value of another type.
+    """
+    _check_keys(cfg, {key: value}, where)
+    try:
+        _merge_option(cfg, key, value)
+    except (ValueError, AssertionError) as error:
+        raise ValueError(f"{where} sets {key} {value}: {error}") from error
 
 
 def _merge_option(cfg: CfgNode, key: str, value: Any) -> None:

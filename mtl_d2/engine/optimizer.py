@@ -8,6 +8,7 @@ from detectron2.solver.build import get_default_optimizer_params, reduce_param_g
 from torch import nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
+from ..separate_networks import SeparateTaskNetworks
 from .part_settings import check_parts, has_own_settings, part_settings
 from .parts import BACKBONE, BALANCER, find_parts, layer_factors, parameters_of
 
@@ -61,7 +62,8 @@ def _groups_of_parts(cfg: CfgNode, model: nn.Module) -> list[dict]:
     for part, modules in find_parts(model).items():  # a module of two tasks is the first one's
         own = _without(_default_groups(cfg, nn.ModuleList(modules), part), taken)
         if part == BACKBONE:
-            own = _split_by_layer(own, layer_factors(modules[0], part_settings(cfg, part).LAYER_DECAY))
+            decay = part_settings(cfg, part).LAYER_DECAY
+            own = _split_by_layer(own, {p: f for module in modules for p, f in layer_factors(module, decay).items()})
         groups += [{**group, "part": part} for group in own]
         taken += parameters_of(modules)
     return groups + _without(_default_groups(cfg, model), taken)
@@ -101,17 +103,34 @@ def _split_by_layer(groups: list[dict], factors: dict[nn.Parameter, float]) -> l
     )
 
 
-def build_gradient_clipper(cfg: CfgNode) -> GradientClipper | None:
+def build_gradient_clipper(cfg: CfgNode, model: nn.Module | None = None) -> GradientClipper | None:
     """Return the clipping of cfg.SOLVER.CLIP_GRADIENTS, or None where it is off.
 
     CLIP_TYPE "value" bounds every element and "norm" the norm of every parameter, as in Detectron2;
     "full_model" bounds the norm of all gradients together (which couples the tasks). Parameters without a
-    gradient are left out.
+    gradient are left out. Each network of :class:`SeparateTaskNetworks` is clipped for itself.
+
+    Args:
+        model: the one that is trained; None for one network.
     """
     options = cfg.SOLVER.CLIP_GRADIENTS
     if not options.ENABLED:
         return None
-    return gradient_clipper(options.CLIP_TYPE, options.CLIP_VALUE, options.NORM_TYPE)
+    clip = gradient_clipper(options.CLIP_TYPE, options.CLIP_VALUE, options.NORM_TYPE)
+    return _clip_each_network(clip, model) if isinstance(model, SeparateTaskNetworks) else clip
+
+
+def _clip_each_network(clip: GradientClipper, model: SeparateTaskNetworks) -> GradientClipper:
+    owner = {id(p): task for task, network in model.networks.items() for p in network.parameters()}
+
+    def clip_networks(parameters: Iterable[nn.Parameter]) -> None:
+        by_task: dict[str, list[nn.Parameter]] = {}
+        for p in parameters:
+            by_task.setdefault(owner[id(p)], []).append(p)
+        for of_network in by_task.values():
+            clip(of_network)
+
+    return clip_networks
 
 
 def gradient_clipper(clip_type: str, clip_value: float, norm_type: float = 2.0) -> GradientClipper:

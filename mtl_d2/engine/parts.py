@@ -4,6 +4,8 @@ from collections.abc import Iterable
 
 from torch import nn
 
+from ..separate_networks import SeparateTaskNetworks
+
 BACKBONE, BALANCER = "backbone", "balancer"
 
 
@@ -12,11 +14,18 @@ def find_parts(model: nn.Module) -> dict[str, list[nn.Module]]:
 
     Args:
         model: not wrapped for DDP, such as ``MultiTaskFPN``; what it lacks of ``backbone``, ``branches`` and
-            ``balancer`` is no part.
+            ``balancer`` is no part. The backbone of ``SeparateTaskNetworks`` is that of all of them.
     """
     tasks = {task: list(branch.modules.values()) for task, branch in getattr(model, "branches", {}).items()}
     others = {name: [module] for name in (BACKBONE, BALANCER) if (module := getattr(model, name, None)) is not None}
+    if isinstance(model, SeparateTaskNetworks):
+        others[BACKBONE] = [model.network_of(task).backbone for task in model.networks]
     return tasks | others
+
+
+def own_trunk(model: nn.Module, task: str) -> list[nn.Parameter]:
+    """The parameters of the backbone that a task has for itself; none where tasks share one."""
+    return list(model.network_of(task).backbone.parameters()) if isinstance(model, SeparateTaskNetworks) else []
 
 
 def parameters_of(modules: Iterable[nn.Module]) -> list[nn.Parameter]:

@@ -11,6 +11,7 @@ from detectron2.engine import HookBase
 from detectron2.evaluation import verify_results
 from detectron2.modeling import build_model
 from detectron2.utils import comm
+from detectron2.utils.env import seed_all_rng
 from torch import nn
 
 from ..data.build import build_multitask_train_loader
@@ -21,12 +22,15 @@ from .defaults import setup
 from .ema import ModelEma, check_decay
 from .evaluation import evaluate_datasets
 from .fit import fit
+from .initial_weights import load_parts
 from .launch import create_ddp
 from .lr_schedule import PartRatesWriter, build_lr_scheduler, build_multiplier
 from .mapper import build_train_mapper
 from .optimizer import build_gradient_clipper, build_optimizer, check_optimizer
 from .part_settings import has_own_settings
 from .report import ReportedEvaluation, RunReport
+from .staged_run import train_stages
+from .stages import read_stages
 from .task_schedule import TaskSchedule
 from .task_schedule_hook import TaskScheduleHook
 from .trainer import MultiTaskTrainer
@@ -54,6 +58,8 @@ def train(
 ) -> dict[str, Any]:
     """Train what the config says; return the results of the final evaluation ({} without DATASETS.TEST).
 
+    With SOLVER.MTL.STAGES these are runs one after the other, see :func:`.staged_run.train_stages`.
+
     The record of the run, OUTPUT_DIR/report.json, is written before every evaluation and completed after it,
     so that a training whose evaluation fails has one too.
 
@@ -63,10 +69,13 @@ def train(
         config_file, overrides: where cfg came from, for the record.
     """
     check_solver(cfg)
+    if cfg.SOLVER.MTL.STAGES:
+        return train_stages(cfg, train, resume, config_file=config_file, overrides=overrides)
     if comm.is_main_process():
         preflight(cfg)
     comm.synchronize()
     cfg = with_class_weights(cfg, resume=resume)
+    seed_all_rng(cfg.SEED)  # the initial weights too are a function of SEED, whatever ran before in this process
     model = build_model(cfg)
     optimizer = build_optimizer(cfg, model)
     more_hooks = build_schedule_hooks(cfg, model, optimizer)
@@ -76,7 +85,7 @@ def train(
         optimizer,
         seed=cfg.SEED,
         amp_dtype=cfg.SOLVER.MTL.AMP_DTYPE if cfg.SOLVER.AMP.ENABLED else None,
-        clip_gradients=build_gradient_clipper(cfg),
+        clip_gradients=build_gradient_clipper(cfg, model),
         accumulate_steps=cfg.SOLVER.MTL.ACCUMULATE_STEPS,
         max_bad_steps=cfg.SOLVER.MTL.MAX_BAD_STEPS,
         cosine_period=cfg.MODEL.MTL.BALANCER.COSINE_PERIOD,
@@ -94,6 +103,7 @@ def train(
         max_iter=cfg.SOLVER.MAX_ITER,
         output_dir=cfg.OUTPUT_DIR,
         weights=cfg.MODEL.WEIGHTS,
+        load_parts=partial(load_parts, cfg),
         resume=resume,
         evaluate=evaluation,
         eval_period=cfg.TEST.EVAL_PERIOD,
@@ -106,7 +116,12 @@ def train(
 
 
 def check_solver(cfg: CfgNode) -> None:
-    """Raise ValueError, naming the key, for what of SOLVER cannot be trained with."""
+    """Raise ValueError, naming the key, for what of SOLVER cannot be trained with, in any of its stages."""
+    for stage in read_stages(cfg):
+        try:
+            check_solver(stage.cfg)
+        except ValueError as error:
+            raise ValueError(f"SOLVER.MTL.STAGES, stage {stage.name!r}: {error}") from error
     check_optimizer(cfg)
     TaskSchedule.from_config(cfg)
     for part in cfg.SOLVER.MTL.PARTS if has_own_settings(cfg) else ():

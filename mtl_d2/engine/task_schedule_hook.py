@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .launch import share_buffers
-from .parts import find_parts, parameters_of
+from .parts import find_parts, own_trunk, parameters_of
 from .task_schedule import TaskSchedule
 
 
@@ -46,6 +46,7 @@ class TaskScheduleHook(HookBase):
         self.trainable = {
             part: [p for p in parameters_of(modules) if p.requires_grad] for part, modules in self.parts.items()
         }
+        self._own_trunks = {task: own_trunk(model, task) for task in schedule.tasks}
         steps = list(schedule.distinct_steps())
         self._for_good = {part for part in self.parts if all(part in schedule.frozen(step) for step in steps)}
         for part in self._for_good:
@@ -58,10 +59,12 @@ class TaskScheduleHook(HookBase):
         active, frozen = self.schedule.active(step), self.schedule.frozen(step) & self.parts.keys()
         self.model.active_tasks = active
         self._freeze(frozen)
-        idle = {*frozen, *(task for task in self.schedule.tasks if task not in active)}
+        inactive = [task for task in self.schedule.tasks if task not in active]
+        idle = {*frozen, *inactive}
         # A module of several tasks moves with any of them, a frozen part with none.
         moved = {p for task in active if task not in frozen for p in self.trainable[task]}
         self._idle = [p for part in idle for p in self.trainable[part] if p not in moved or part in frozen]
+        self._idle += [p for task in inactive for p in self._own_trunks[task]]
         if self.schedule.reset_momentum:
             for part in self.schedule.thawed(step):
                 for p in self.trainable[part]:

@@ -152,7 +152,8 @@ class MultiTaskTrainer(TrainerBase):
         if scaler is not None and self.clip_gradients is not None:
             scaler.unscale_(self.optimizer)
         if self.clip_gradients is not None:
-            self.clip_gradients(self._parameters())
+            # In the model's order, not the optimizer's: a norm is the same to the last bit whatever the groups are.
+            self.clip_gradients(self.model.parameters())
         if scaler is None:
             self.optimizer.step()
         else:

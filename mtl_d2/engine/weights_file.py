@@ -1,5 +1,6 @@
 """Read files of weights without running code that they may carry."""
 
+import os
 import pickle
 import re
 import zipfile
@@ -8,7 +9,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
+from detectron2.utils.file_io import PathManager
+from iopath.common.file_io import get_cache_dir
 
+_DETECTRON2_URL = ("detectron2://", "https://dl.fbaipublicfiles.com/detectron2/")
 _CONVERT = (
     "If you trust its origin, convert it once: torch.save({'model': the state_dict, tensors only}, "
     "'weights.pth'), and give that file."
@@ -29,6 +33,48 @@ _HARMLESS = {
 
 class UnsafeFileError(ValueError):
     """The file holds objects whose loading could run code."""
+
+
+def fetch(path: str) -> str:
+    """The local file of a path, a URL or a ``detectron2://`` name; it may not be there if it is a path.
+
+    Raises:
+        ConnectionError: a URL that cannot be fetched; says where to put the file by hand.
+    """
+    try:
+        return PathManager.get_local_path(path)
+    except Exception as error:  # the handlers of iopath raise what their transport raises
+        if "://" not in path:
+            raise
+        raise ConnectionError(
+            f"{path} could not be fetched ({error}): download it elsewhere and put it at "
+            f"{_cache_path(path)}, or set MODEL.WEIGHTS to a local file."
+        ) from error
+
+
+def _cache_path(url: str) -> str:
+    """Where iopath looks for the file of a URL before it fetches it."""
+    prefix, target = _DETECTRON2_URL
+    url = url.replace(prefix, target, 1) if url.startswith(prefix) else url
+    return os.path.join(get_cache_dir(), url.partition("://")[2].partition("/")[2].partition("?")[0])
+
+
+def read_checkpoint(path: str) -> dict[str, Any]:
+    """Read a local ``.pth``, or a ``.pkl`` of a model zoo: the weights under "model", and what stands beside them.
+
+    Raises:
+        UnsafeFileError: the file holds objects whose loading could run code.
+        ValueError: the file is no checkpoint.
+    """
+    if not path.endswith(".pkl"):
+        data = read_torch_file(path)
+        return data if "model" in data else {"model": data}
+    data = read_pickled_arrays(path)
+    if "model" in data:
+        return data
+    blobs = data.get("blobs", data)  # Caffe2's: detection models nest them, ImageNet models do not
+    model = {key: value for key, value in blobs.items() if not key.endswith("_momentum")}
+    return {"model": model, "__author__": "Caffe2", "matching_heuristics": True}
 
 
 def read_pickled_arrays(path: str) -> dict[str, Any]:

@@ -170,7 +170,7 @@ class Predictor:
 
     def _fit_tiling(self, tile: int, overlap: int) -> Tiling:
         check_tile(tile, overlap)
-        backbone = self.model.backbone
+        backbone = self.model.network_of(self.tasks[0]).backbone
         stride = max(backbone.size_divisibility, *(shape.stride for shape in backbone.output_shape().values()))
         side = find_test_size(self.augmentations, (tile, tile))[0]
         return Tiling.fit(tile, overlap, tile_test_size=side, stride=stride)
@@ -193,8 +193,8 @@ def _check_heads(report: LoadReport, model: Any, tasks: Sequence[str]) -> None:
     """Raise ValueError where a task's layers kept their random values."""
     lacking = [*report.missing, *(key for key, _, _ in report.reinitialised)]
     for task in model.with_dependencies(tasks):
-        prefixes = tuple(f"{name}." for name in model.branches[task].modules)
-        keys = [key for key in lacking if key.startswith(prefixes) and not key.endswith("num_batches_tracked")]
+        heads = [f".{name}." for name in model.branches[task].modules]  # below networks.<task>. or at the top
+        keys = [key for key in lacking if any(head in f".{key}" for head in heads) and "num_batches" not in key]
         if keys:
             raise ValueError(
                 f"{report.path} has no weights that fit the task {task!r} ({len(keys)} entries, such as {keys[0]!r}): "

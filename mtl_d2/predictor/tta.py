@@ -11,6 +11,7 @@ from detectron2.modeling import GeneralizedRCNN, GeneralizedRCNNWithTTA
 from fvcore.transforms.transform import HFlipTransform
 
 from ..meta_arch import MultiTaskFPN
+from ..separate_networks import SeparateTaskNetworks
 from .network_input import Size, make_input
 
 DEFAULT_SCALES = (0.75, 1.0, 1.25)
@@ -30,16 +31,19 @@ class TestTimeAugmentation:
 
     __test__ = False  # no class of tests, whatever its name
 
-    def __init__(self, cfg: CfgNode, model: MultiTaskFPN, scales: Sequence[float] = DEFAULT_SCALES) -> None:
+    def __init__(
+        self, cfg: CfgNode, model: MultiTaskFPN | SeparateTaskNetworks, scales: Sequence[float] = DEFAULT_SCALES
+    ) -> None:
         self.model: Any = model
         self.scales = tuple(scales)
         if "instance" in model.branches:
+            network: Any = model.network_of("instance")
             detector = GeneralizedRCNN(  # Detectron2's class around the modules of ours
-                backbone=self.model.backbone,
-                proposal_generator=self.model.proposal_generator,
-                roi_heads=self.model.roi_heads,
-                pixel_mean=self.model.pixel_mean.flatten().tolist(),
-                pixel_std=self.model.pixel_std.flatten().tolist(),
+                backbone=network.backbone,
+                proposal_generator=network.proposal_generator,
+                roi_heads=network.roi_heads,
+                pixel_mean=network.pixel_mean.flatten().tolist(),
+                pixel_std=network.pixel_std.flatten().tolist(),
             )
             detector.to(self.model.device).eval()
             self.detector = GeneralizedRCNNWithTTA(cfg, detector, tta_mapper=lambda x: x["views"], batch_size=1)

@@ -47,7 +47,7 @@ def test_yaml_that_builds_objects_is_not_loaded(tmp_path: Path) -> None:
     ("opts", "message"),
     [
         (["SOLVER.BASE_LR=1"], "not a list of KEY VALUE pairs"),
-        (["SOLVER.STEPS", "fast"], "SOLVER.STEPS fast on the command line"),
+        (["SOLVER.STEPS", "fast"], "the command line sets SOLVER.STEPS fast"),
     ],
 )
 def test_wrong_options_are_named(opts: list[str], message: str) -> None:

@@ -1,0 +1,152 @@
+"""A network put together from the parts of several checkpoints, before it is trained (MODEL.MTL.INIT)."""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.utils import comm
+from torch import Tensor, nn
+
+from ..separate_networks import SeparateTaskNetworks
+from .checkpoint import LoadReport
+from .weights_file import fetch, read_checkpoint
+
+logger = logging.getLogger(__name__)
+
+_KEY = "MODEL.MTL.INIT"
+_COUNTER = "num_batches_tracked"  # of batch norms; a frozen one does without
+
+
+class WeightsError(ValueError):
+    """A checkpoint does not give what the config says that it gives."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a network and the checkpoints that give it.
+
+    Attributes:
+        key: of the config, such as "MODEL.MTL.INIT.HEADS.edge".
+        files: one, or several whose average is taken.
+        prefixes: with which the part's entries begin in a file; "" for all that the network has.
+        below: what stands in front of that in the model, such as "networks.edge.".
+    """
+
+    key: str
+    files: Sequence[str]
+    prefixes: tuple[str, ...]
+    below: str = ""
+
+
+def load_parts(cfg: CfgNode, model: nn.Module) -> list[LoadReport]:
+    """Load what MODEL.MTL.INIT names into a model; what it does not name keeps its values.
+
+    Args:
+        model: not wrapped for DDP.
+
+    Returns:
+        what each part was loaded from.
+
+    Raises:
+        WeightsError: a part that the model lacks; a file that is missing, unreadable, lacks the part or has it in
+            other shapes. Nothing is loaded then.
+    """
+    read = _read_parts(cfg, model) if comm.is_main_process() else []
+    comm.synchronize()  # what is wrong is said once, by the main process
+    reports = []
+    for part, values in read or _read_parts(cfg, model):
+        model.load_state_dict(values, strict=False)
+        average = f"the average of {len(part.files)}: " if len(part.files) > 1 else ""
+        reports.append(LoadReport(path=f"{part.key} from {average}{', '.join(part.files)}", loaded=len(values)))
+        logger.info("%s", reports[-1])
+    return reports
+
+
+def _read_parts(cfg: CfgNode, model: nn.Module) -> list[tuple[Part, dict[str, Tensor]]]:
+    state = model.state_dict()
+    return [(part, read_part(part, state)) for part in parts_of(cfg, model)]
+
+
+def parts_of(cfg: CfgNode, model: Any) -> list[Part]:
+    """The parts that MODEL.MTL.INIT names.
+
+    Raises:
+        WeightsError: the model lacks a part.
+    """
+    options, branches = cfg.MODEL.MTL.INIT, model.branches
+    separate = isinstance(model, SeparateTaskNetworks)
+    unfit = {"TRUNK": options.TRUNK, "HEADS": options.HEADS} if separate else {"NETWORKS": options.NETWORKS}
+    for name, value in unfit.items():
+        if value:
+            expected = "NETWORKS" if separate else "TRUNK and HEADS"
+            raise WeightsError(f"{_KEY}.{name} is not for a {type(model).__name__}, which takes {_KEY}.{expected}.")
+    for name in ("HEADS", "NETWORKS"):
+        unknown = [task for task in options[name] if task not in branches]
+        if unknown:
+            raise WeightsError(f"{_KEY}.{name}.{unknown[0]}: no such task in MODEL.MTL.TASKS {list(branches)}.")
+    trunk = [Part(f"{_KEY}.TRUNK", tuple(options.TRUNK), ("backbone.",))] if options.TRUNK else []
+    heads = [
+        Part(f"{_KEY}.HEADS.{task}", (file,), tuple(f"{name}." for name in branches[task].modules))
+        for task, file in options.HEADS.items()
+    ]
+    networks = [
+        Part(f"{_KEY}.NETWORKS.{task}", (file,), ("",), below=f"networks.{task}.")
+        for task, file in options.NETWORKS.items()
+    ]
+    return [*trunk, *heads, *networks]
+
+
+def read_part(part: Part, model_state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The entries of a part, by their names in the model: from its file, or averaged over its files.
+
+    Raises:
+        WeightsError: a file is missing, unreadable, lacks the part or has it in other shapes.
+    """
+    names = [key.removeprefix(part.below) for key in model_state if key.startswith(part.below)]
+    wanted = {name: model_state[part.below + name] for name in names if name.startswith(part.prefixes)}
+    files = [_read_checked(part, file, wanted) for file in part.files]
+    return {part.below + name: average([file[name] for file in files]) for name in files[0]}
+
+
+def average(values: Sequence[Tensor]) -> Tensor:
+    """The mean of several tensors; of counters (``num_batches_tracked``) the largest.
+
+    Running means and variances of batch norms are averaged like weights. The averaged network's own statistics are
+    others: it has to be trained on, with norms that are not frozen, before it answers well.
+    """
+    stacked = torch.stack(list(values))
+    if not stacked.is_floating_point():
+        return stacked.amax(dim=0)
+    return stacked.double().mean(dim=0).to(stacked.dtype)
+
+
+def _read_checked(part: Part, file: str, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    found = _read_weights(file, part.key)
+    lacking = [name for name in wanted if name not in found and not name.endswith(_COUNTER)]
+    if lacking:
+        has = sorted({name.split(".")[0] for name in found})
+        raise WeightsError(
+            f"{part.key}: {file} lacks {len(lacking)} of {len(wanted)} entries, such as {lacking[0]!r}; it has "
+            f"{', '.join(has)}. Name a checkpoint of a network with this part and of this architecture."
+        )
+    for name, value in wanted.items():
+        if name in found and found[name].shape != value.shape:
+            raise WeightsError(
+                f"{part.key}: {name} is {tuple(found[name].shape)} in {file} and {tuple(value.shape)} here: name a "
+                "checkpoint of this architecture and with these classes."
+            )
+    return {name: found[name] for name in wanted if name in found}
+
+
+def _read_weights(path: str, key: str) -> dict[str, Tensor]:
+    try:
+        local = fetch(path)
+        if not os.path.isfile(local):
+            raise FileNotFoundError(f"there is no file {path}; name a checkpoint that was written.")
+        return {name: torch.as_tensor(value) for name, value in read_checkpoint(local)["model"].items()}
+    except (ValueError, OSError) as error:
+        raise WeightsError(f"{key}: {error}") from error
