@@ -41,7 +41,7 @@ class Campaign:
         choices = self.choices(searching)
         chosen = {name: choice.values for name, choice in choices.items()}
         final, longer = (final_runs(self.comparison, chosen, phase) for phase in ("final", "longer"))
-        failed += self.runs.execute([*self._wanted(final), *self._wanted(longer)], jobs, "networks")
+        failed += self.runs.execute(self._by_seed(final, longer), jobs, "networks")
         done = [{key: run for key, run in runs.items() if self.runs.record(run)} for runs in (final, longer)]
         return Found(
             comparison=self.comparison,
@@ -66,7 +66,7 @@ class Campaign:
         unfinished = self.runs.missing(searching.values())
         chosen = {} if unfinished else {name: choice.values for name, choice in self.choices(searching).items()}
         final, longer = (final_runs(self.comparison, {**first, **chosen}, phase) for phase in ("final", "longer"))
-        return [*self._wanted(searching), *self._wanted(final), *self._wanted(longer)]
+        return [*self._wanted(searching), *self._by_seed(final, longer)]
 
     def costs(self, found: Found, rounds: int) -> dict[str, Cost]:
         """Parameters, FLOPs and time of the first seed's networks; {} where a reference is missing."""
@@ -82,6 +82,15 @@ class Campaign:
             last = {key: value for key, value in stages_of(cfg)[-1].items() if "." in key}
             networks[candidate.name] = candidate_cfg(self.comparison, candidate, {**chosen, **last}), weights
         return measure_costs(networks, references, rounds=rounds)
+
+    def _by_seed(self, *phases: dict[tuple[str, int], Run]) -> list[Run]:
+        """One seed after the other, so that a comparison that is interrupted has whole ones."""
+        return [
+            run
+            for wanted in self.comparison.seeds
+            for runs in phases
+            for run in self._wanted({key: run for key, run in runs.items() if key[1] == wanted})
+        ]
 
     def _wanted(self, runs: dict) -> list[Run]:
         return [run for key, run in runs.items() if not self.only or key[0] in self.only]

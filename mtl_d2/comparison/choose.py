@@ -58,7 +58,7 @@ def _choose_one(
     tried = trials(comparison, candidate)
     if comparison.search is None or len(tried) == 1 and candidate.role != "reference":  # nothing to choose from
         return Choice(values=tried[0], tried=tried, scores=[math.nan], figures={})
-    folds = range(comparison.search.folds)
+    folds = range(comparison.search.held_out)
     means, scores = [], []
     for number in range(len(tried)):
         runs = [found[candidate.name, number, fold] for fold in folds if (candidate.name, number, fold) in found]

@@ -26,7 +26,7 @@ KEYS = {
     "note": str,
 }
 REQUIRED = ("config", "seeds", "references", "search")
-SEARCH_KEYS = {"folds": int, "values": dict, "overrides": dict, "seed": int}
+SEARCH_KEYS = {"folds": int, "held_out": int, "values": dict, "overrides": dict, "seed": int}
 # What the comparison sets itself, so that all networks see the same images, and val is read at the end only.
 DATASETS = ("DATASETS.TRAIN", "DATASETS.TEST")
 OWN_KEYS = (
@@ -55,13 +55,15 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Search:
-    """Every value of every key in ``values`` with every other, on each of ``folds`` folds of the training images.
+    """Every value of every key in ``values`` with every other, on folds of the training images.
 
+    held_out: so many of the ``folds`` are scored on in turn, with the others to train on.
     overrides: of the runs of the search, such as a shorter SOLVER.MAX_ITER.
     seed: of the permutation that makes the folds.
     """
 
     folds: int
+    held_out: int
     values: dict[str, list]
     overrides: Overrides = field(default_factory=dict)
     seed: int = 0
@@ -202,6 +204,9 @@ def _search(loaded: dict | str, where: str) -> Search | None:
     values = _checked(loaded, SEARCH_KEYS, ("folds", "values"), where)
     if values["folds"] < 2:
         raise ComparisonError(f"{where}: 'folds': found {values['folds']}, expected 2 or more.")
+    held_out = values.get("held_out", values["folds"])
+    if not 1 <= held_out <= values["folds"]:
+        raise ComparisonError(f"{where}: 'held_out': found {held_out}, expected 1 to {values['folds']}, the folds.")
     tried = _overrides(values["values"], f"{where}.values")
     for key, choices in tried.items():
         if not isinstance(choices, list) or not choices:
@@ -209,4 +214,4 @@ def _search(loaded: dict | str, where: str) -> Search | None:
     if not tried:
         raise ComparisonError(f"{where}: 'values' is empty: name keys with values to try, or say search: none.")
     overrides = _overrides(values.get("overrides", {}), f"{where}.overrides")
-    return Search(folds=values["folds"], values=tried, overrides=overrides, seed=values.get("seed", 0))
+    return Search(values["folds"], held_out, values=tried, overrides=overrides, seed=values.get("seed", 0))

@@ -21,7 +21,8 @@ from .description import Candidate, Comparison, ComparisonError, Overrides, flat
 
 Phase = Literal["search", "final", "longer"]
 LONGER = 4 / 3  # steps of the runs that show whether the references are trained
-FORMAT = 1  # of what a run leaves; a higher one repeats all runs
+# Of what a run leaves, and of the defaults of the config: a higher one repeats all runs.
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def search_runs(comparison: Comparison) -> dict[tuple[str, int, int], Run]:
         tried = trials(comparison, candidate)
         if len(tried) == 1 and candidate.role != "reference":  # references are what others' trials are held against
             continue
-        for (number, trial), fold in itertools.product(enumerate(tried), range(search.folds)):
+        for (number, trial), fold in itertools.product(enumerate(tried), range(search.held_out)):
             overrides = {
                 **trial,
                 **search.overrides,
@@ -168,15 +169,15 @@ def _run(comparison: Comparison, candidate: Candidate, overrides: Overrides, see
 def run_key(cfg: CfgNode, processes: int) -> str:
     """A hash of what the results of a run depend on: config (OUTPUT_DIR aside), seed, data, weights, processes.
 
+    Of the config, what differs from the defaults: a key that is new does not make the runs from before others.
     Detectron2's and mtl_d2's code is not in it: a record names its commit.
     """
-    content = cfg.clone()
-    content.defrost()
-    content.OUTPUT_DIR = ""
+    defaults = flat(setup_cfg())
+    content = {k: v for k, v in flat(cfg).items() if k != "OUTPUT_DIR" and (k not in defaults or v != defaults[k])}
     data = {name: fingerprint(name) for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)}
     weights = Path(cfg.MODEL.WEIGHTS)
     digest = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else ""
-    parts = [FORMAT, content.dump(), data, digest, processes]
+    parts = [FORMAT, repr(sorted(content.items())), data, digest, processes]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
