@@ -13,7 +13,7 @@ DEMO_CONFIG := configs/shapes/demo.yaml
 DEMO_PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test test-slow demo lint typecheck wheelhouse clean
+.PHONY: help venv test test-slow demo compare lint typecheck wheelhouse clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
@@ -51,6 +51,11 @@ demo: venv ## train instances, semantics and edges on synthetic shapes, draw the
 	@$(VENV_PYTHON) tools/plot_run.py $(DEMO) --output $(DEMO)/plots
 	@echo "demo 6/6: the figures of $(DEMO)/report.json"
 	@$(VENV_PYTHON) tools/write_results.py --print $(DEMO)
+
+compare: export DETECTRON2_DATASETS = $(CURDIR)/datasets
+compare: venv ## joint networks beside single ones on small shapes: table and plots in output/compare/shapes (hours; goes on)
+	@$(VENV_PYTHON) tools/make_shapes.py --easy
+	@$(VENV_PYTHON) tools/compare_runs.py configs/compare/shapes.yaml --jobs 2
 
 lint: venv ## ruff
 	@$(VENV_PYTHON) -m ruff check .

@@ -117,10 +117,16 @@ def _search(record: Record) -> Iterator[str]:
     counts = {len(network["trials"]) for network in record["networks"].values()}
     least, most = min(counts, default=0), max(counts, default=0)
     yield (
-        f"Searched on {search['folds']} folds of the training images: {', '.join(search['values'])}; "
+        f"Searched on {search['held_out']} of {search['folds']} folds of the training images"
+        f"{_search_steps(search)}: {', '.join(search['values'])}; "
         f"{least if least == most else f'{least} to {most}'} values for each network, the references alike. The images "
         "of val were in no run of the search."
     )
+
+
+def _search_steps(search: Record) -> str:
+    steps = search["overrides"].get("SOLVER.MAX_ITER")
+    return f", in runs of {steps} steps" if steps else ""
 
 
 def _intervals(record: Record) -> str:

@@ -55,6 +55,7 @@ def test_a_description_is_read(tmp_path):
         ({"search": "off"}, "found 'off', expected a mapping"),
         ({"search": {"folds": 1, "values": {"A": [1]}}}, "'folds': found 1, expected 2 or more"),
         ({"search": {"folds": 2, "values": {}}}, "'values' is empty"),
+        ({"search": {"folds": 2, "held_out": 3, "values": {"A": [1]}}}, "'held_out': found 3, expected 1 to 2"),
         ({"search": {"folds": 2, "values": {"SOLVER.BASE_LR": 0.1}}}, "SOLVER.BASE_LR: found a float"),
         ({"joint": {"edge": {}}}, "'edge' stands in two"),
         ({"joint": {"equal": None}}, "joint.equal: found nothing"),

@@ -81,14 +81,19 @@ def test_sentences_follow_the_record(record):
     changed["networks"]["both"]["grid"].update(better=True, margin=1.5, deviation=0.5)
     changed["references"]["edge"].update(trained=False, moved_percent=4.0)
     changed["bootstrap"]["seeds"] = 1
-    changed["search"] = {"folds": 2, "values": {"SOLVER.BASE_LR": [1, 2]}}
+    changed["search"] = {
+        "folds": 3,
+        "held_out": 2,
+        "values": {"SOLVER.BASE_LR": [1, 2]},
+        "overrides": {"SOLVER.MAX_ITER": 9},
+    }
     changed["failed"] = ["both seed 2"]
     text = "\n".join(sentences(changed))
     for part in (
         "both is better than tuned fixed weights: +1.50 points from the best fixed weights (low), where 2 standard",
         "alone_edge is NOT trained: a third more steps move its score by 4.0 %",
         "with one seed, how far another would move a figure is not in them",
-        "Searched on 2 folds",
+        "Searched on 2 of 3 folds of the training images, in runs of 9 steps: SOLVER.BASE_LR",
         "Failed: both seed 2.",
         "All labels come from one annotation.",
     ):

@@ -39,6 +39,13 @@ def test_every_network_is_searched_alike_on_folds_that_never_hold_val(toy):
     assert sorted(held_out) == sorted(r["file_name"] for r in DatasetCatalog.get(base.DATASETS.TRAIN[0]))
 
 
+def test_fewer_folds_may_be_held_out(toy):
+    runs = search_runs(replace(toy, search=replace(toy.search, held_out=1)))
+    assert sorted(runs) == sorted((name, trial, 0) for name in NAMES for trial in (0, 1))
+    cfg = setup_cfg(runs["both", 0, 0].config, runs["both", 0, 0].words)
+    assert "of3" in cfg.DATASETS.TRAIN[0]
+
+
 def test_what_a_candidate_sets_itself_is_not_searched_for_it(toy):
     own = replace(toy.candidates[-1], overrides={"SOLVER.BASE_LR": 0.3})
     assert trials(toy, own) == [{}] and len(trials(toy, toy.candidates[0])) == 2
@@ -73,6 +80,21 @@ def test_runs_of_the_same_content_have_one_key_and_others_another(toy):
         changed = cfg.clone()
         changed.merge_from_list([name, value])
         assert run_key(changed, 1) != key, name
+
+
+def test_a_new_key_with_its_default_leaves_the_key_of_a_run(toy, monkeypatch):
+    key = run_key(candidate_cfg(toy, toy.candidates[0]), 1)
+
+    def later_setup_cfg(*args):
+        cfg = setup_cfg(*args)
+        cfg.MODEL.MTL.LATER = 3
+        return cfg
+
+    monkeypatch.setattr("mtl_d2.comparison.plan.setup_cfg", later_setup_cfg)
+    cfg = candidate_cfg(toy, toy.candidates[0])
+    assert cfg.MODEL.MTL.LATER == 3 and run_key(cfg, 1) == key
+    cfg.MODEL.MTL.LATER = 4
+    assert run_key(cfg, 1) != key
 
 
 def test_weights_are_known_by_their_content(toy, tmp_path):
