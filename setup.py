@@ -42,6 +42,7 @@ setup(
         "tqdm>=4.60",
     ],
     extras_require={
+        "balance": ["torchjd[cagrad,nash_mtl,quadprog_projector]>=0.18,<0.19"],
         "fast": ["faster-coco-eval>=1.8"],
         "dev": ["pytest>=8", "pytest-timeout>=2.3", "ruff>=0.6", "mypy>=1.11"],
     },

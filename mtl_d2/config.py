@@ -20,19 +20,34 @@ def _add_model(cfg: CN) -> None:
     _add_init(mtl)
     _add_balancer(mtl)
 
+    mtl.CLASS_WEIGHTS_BETA = 0.999  # beta of the CLASS_WEIGHTS "effective", in [0, 1): nearer to 1, nearer to "inverse"
+
     mtl.RPN = CN()
     mtl.RPN.OBJECTNESS_LOSS = "ce"  # "ce" | "focal"
     mtl.RPN.FOCAL_ALPHA = 0.25  # weight of the positives, in (0, 1); -1 for none
     mtl.RPN.FOCAL_GAMMA = 2.0
+    mtl.RPN.POSITIVE_WEIGHT = 1.0  # of a positive anchor in the objectness loss, beside 1 of a negative one
 
     mtl.ROI_BOX_HEAD = CN()
     mtl.ROI_BOX_HEAD.CLS_LOSS = "ce"  # "ce" (softmax) | "focal" (sigmoid, K + 1 columns, normalised by foreground)
     mtl.ROI_BOX_HEAD.FOCAL_ALPHA = 0.25
     mtl.ROI_BOX_HEAD.FOCAL_GAMMA = 2.0
+    mtl.ROI_BOX_HEAD.CLASS_WEIGHTS = None  # as below, of each class and at last of the background
+
+    mtl.ROI_HEADS = CN()
+    mtl.ROI_HEADS.OHEM = CN()  # online hard examples
+    mtl.ROI_HEADS.OHEM.ENABLED = False  # the regions of the largest loss, where Detectron2 takes a random sample
+    mtl.ROI_HEADS.OHEM.NMS_THRESH = 0.7  # of regions that overlap by more, the hardest alone; 1 for all
 
     mtl.SEM_SEG_HEAD = CN()
     mtl.SEM_SEG_HEAD.LOSS = "ce"  # "ce" | "focal" | "dice"
     mtl.SEM_SEG_HEAD.FOCAL_GAMMA = 2.0
+    # A number for each class, or how to count them in DATASETS.TRAIN: "inverse", "median", "effective"; None for none.
+    mtl.SEM_SEG_HEAD.CLASS_WEIGHTS = None
+    mtl.SEM_SEG_HEAD.OHEM = CN()  # online hard examples: the loss is taken over these pixels alone
+    mtl.SEM_SEG_HEAD.OHEM.FRACTION = 1.0  # share of the labelled pixels, those with the largest loss; 1 for all
+    mtl.SEM_SEG_HEAD.OHEM.THRESHOLD = 0.0  # or those whose class has at most this probability; 0 for none
+    mtl.SEM_SEG_HEAD.OHEM.MIN_KEPT = 0.0625  # with THRESHOLD: at least this share of the labelled pixels
     mtl.SEM_SEG_HEAD.PIXELS_PER_CLASS = 0  # labelled pixels of each class and image in the loss, at random; 0 for all
 
     mtl.EDGE_HEAD = CN()
@@ -43,6 +58,7 @@ def _add_model(cfg: CN) -> None:
     mtl.EDGE_HEAD.STRIDE = 1  # of the prediction, in input pixels: 4, 2 or 1
     mtl.EDGE_HEAD.STEM_DIM = 16  # channels of the image stem that gives detail at STRIDE 1 and 2; 0 for none
     mtl.EDGE_HEAD.LOSS = "hed"  # "hed" | "rcf" | "fixed" | "focal" | "dice"
+    mtl.EDGE_HEAD.POSITIVE_WEIGHT = 0.95  # with LOSS "fixed": of the edge pixels; that of the others is 1 minus it
     mtl.EDGE_HEAD.LOSS_WEIGHT = 1.0
 
 
@@ -58,7 +74,8 @@ def _add_balancer(mtl: CN) -> None:
     # Between tasks only the balancer weighs; a head's LOSS_WEIGHT acts within its task.
     balancer = mtl.BALANCER = CN()
     # "fixed" | "equal" (all 1, without WEIGHTS) | "uncertainty" | "imtl_l" | "dwa" | "rlw" | "geometric_mean" | "stch"
-    # | "famo"
+    # | "famo"; of gradients: "gradnorm", and with torchjd "pcgrad" | "mgda" | "cagrad" | "imtl_g" | "nash_mtl"
+    # | "aligned_mtl" | "upgrad"
     balancer.NAME = "fixed"
     # Prior weights: the method sees weight * loss. A task that is not named has 1; one with 0 takes no part.
     balancer.WEIGHTS = CN({"instance": 1.0, "sem_seg": 1.0, "edge": 1.0}, new_allowed=True)
@@ -71,6 +88,24 @@ def _add_balancer(mtl: CN) -> None:
     balancer.FAMO = CN()
     balancer.FAMO.LR = 0.025  # of the task logits
     balancer.FAMO.GAMMA = 0.001  # decay of the task logits
+    _add_gradient_balancers(balancer)
+
+
+def _add_gradient_balancers(balancer: CN) -> None:
+    balancer.COSINE_PERIOD = 0  # every so many steps the cosines between the tasks' gradients are logged; 0 for never
+    balancer.GRADIENT = CN()
+    balancer.GRADIENT.CUT = (
+        "features"  # gradients of the shared features | "parameters": of the trunk, exact and dearer
+    )
+    balancer.GRADIENT.PERIOD = 0  # steps between refreshes of the weights; 0: 1 for features, 4 for parameters
+    balancer.CAGRAD = CN()
+    balancer.CAGRAD.C = 0.4  # radius around the mean gradient, in its norm; at least 0
+    balancer.NASH_MTL = CN()
+    balancer.NASH_MTL.MAX_NORM = 1.0  # of the weighted gradient; 0 for no bound
+    balancer.NASH_MTL.ITERATIONS = 20  # of the optimisation, at most
+    balancer.GRADNORM = CN()
+    balancer.GRADNORM.ASYMMETRY = 1.5  # how strongly tasks that lag behind are pulled; 0 for equal norms
+    balancer.GRADNORM.LR = 0.025  # of the weights
 
 
 def _add_input(cfg: CN) -> None:
@@ -113,6 +148,8 @@ def _add_solver(cfg: CN) -> None:
     mtl.OPTIMIZER = "SGD"  # "SGD" | "ADAM" | "ADAMW"
     mtl.AMP_DTYPE = "bfloat16"  # with SOLVER.AMP.ENABLED: "bfloat16" | "float16" (CUDA only)
     mtl.BEST_METRIC = ""  # such as "segm/AP": the best checkpoint is kept as model_best.pth; "" for none
+    mtl.ACCUMULATE_STEPS = 1  # parts of equal size that a process runs its images of a step in, to save memory
+    mtl.MAX_BAD_STEPS = 10  # so many steps in a row with an infinite or NaN loss stop the training
 
     mtl.PARTS = CN()  # what the optimizer and the schedule do with a part of the network
     for part in ("backbone", "instance", "sem_seg", "edge", "balancer"):

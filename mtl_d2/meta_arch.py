@@ -10,7 +10,6 @@ from detectron2.config import CfgNode, configurable
 from detectron2.data import MetadataCatalog
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
 from detectron2.structures import ImageList, Instances
-from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
@@ -18,6 +17,7 @@ from .balancing import Balancer, build_balancer
 from .modeling.postprocessing import combine_panoptic
 from .tasks import TaskBatch, TaskBranch, get_task, known_tasks
 from .tasks.base import zero_over
+from .tasks.scales import LabelScales, label_scales, labelled_tasks
 
 LOG_PERIOD = 20  # steps between two entries of the log; each entry costs a host sync on a GPU
 
@@ -156,7 +156,9 @@ class MultiTaskFPN(nn.Module):
         """The network that answers to a task: this one, for all of them."""
         return self
 
-    def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict[str, Any]]:
+    def forward(
+        self, batched_inputs: list[dict[str, Any]] | TaskBatch, scales: LabelScales | None = None
+    ) -> dict[str, Tensor] | dict[str, dict[str, Tensor]] | list[dict[str, Any]]:
         """Losses in training, answers otherwise.
 
         Args:
@@ -170,45 +172,54 @@ class MultiTaskFPN(nn.Module):
                 * ``height``, ``width`` (inference): the resolution of the answers; the image's by default
 
                 An image without a key is unlabelled for that task.
+            scales: given by a trainer that balances, with a batch of :meth:`preprocess`, see :meth:`forward_tasks`.
 
         Returns:
-            In training the flat ``{loss name: scalar}`` whose sum is minimised; otherwise see :meth:`inference`.
+            In training the flat ``{loss name: scalar}`` whose sum is minimised, or, with ``scales``, the losses before
+            balancing, ``{task: {loss name: scalar}}``; otherwise see :meth:`inference`.
         """
         if not self.training:
-            return self.inference(batched_inputs)  # type: ignore[return-value]  # postprocessed, so a list
-        _, losses, labelled = self.forward_tasks(batched_inputs)
+            return self.inference(batched_inputs)  # type: ignore  # postprocessed, so a list
+        _, losses, labelled = self.forward_tasks(batched_inputs, scales)
+        if scales is not None:
+            return losses
         flat, weights = self.balancer(losses, labelled)
         self._log(losses, weights)
         return flat
 
     def forward_tasks(
-        self, batched_inputs: list[dict[str, Any]]
+        self, batched_inputs: list[dict[str, Any]] | TaskBatch, scales: LabelScales | None = None
     ) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]], list[str]]:
         """The shared features, ``{task: {loss name: scalar}}`` before balancing, and the tasks with a label anywhere.
+
+        Args:
+            batched_inputs: see :meth:`forward`; or of :meth:`preprocess`.
+            scales: of :meth:`label_scales`, for a part of a step; None where this is all that a rank runs.
 
         Raises:
             RuntimeError: a task has seen no label on any rank for ``label_patience`` batches.
         """
-        batch = self.preprocess(batched_inputs)
+        batch = batched_inputs if isinstance(batched_inputs, TaskBatch) else self.preprocess(batched_inputs)
+        scales = self.label_scales([batch]) if scales is None else scales
         features = self.extract_features(batch)
-        indices: dict[str, list[int]] = dict.fromkeys(self.branches, [])
-        indices |= {name: batch.labelled(self.branches[name].label_keys) for name in self._active()}
-        has_label: dict[tuple[str, ...], bool] = {(name,): bool(found) for name, found in indices.items()}
-        for name in self._active():
-            terms = self.branches[name].term_labels(batch)
-            has_label.update(((name, term), found) for term, found in terms.items())
-        scales = self._scale_by_labelled_ranks(has_label)
-        losses = {}
-        for name, branch in self.branches.items():
-            losses[name] = self._branch_losses(branch, features, batch, indices[name])
-            for term, loss in losses[name].items():
-                scale = scales.get((name, term), scales[name,])
-                if scale not in (0.0, 1.0):
-                    losses[name][term] = loss * scale
-        return features, losses, [name for name in self.branches if scales[name,] > 0]
+        losses = {name: self.task_losses(name, features, batch, scales) for name in self.branches}
+        return features, losses, labelled_tasks(scales)
 
-    def _active(self) -> list[str]:
-        return [name for name in self.branches if self.active_tasks is None or name in self.active_tasks]
+    def task_losses(
+        self, name: str, features: dict[str, Tensor], batch: TaskBatch, scales: LabelScales
+    ) -> dict[str, Tensor]:
+        """``{loss name: scalar}`` of one task, before balancing."""
+        branch = self.branches[name]
+        indices = batch.labelled(branch.label_keys) if self._is_active(name) else []
+        losses = self._branch_losses(branch, features, batch, indices)
+        for term, loss in losses.items():
+            scale = scales.get((name, term), scales[name,])
+            if scale not in (0.0, 1.0):
+                losses[term] = loss * scale
+        return losses
+
+    def _is_active(self, name: str) -> bool:
+        return self.active_tasks is None or name in self.active_tasks
 
     def _branch_losses(
         self, branch: TaskBranch, features: dict[str, Tensor], batch: TaskBatch, indices: list[int]
@@ -221,20 +232,17 @@ class MultiTaskFPN(nn.Module):
             features = {key: feature[indices] for key, feature in features.items()}
         return branch.losses(features, batch.select(indices))
 
-    def _scale_by_labelled_ranks(self, has_label: dict[tuple[str, ...], bool]) -> dict[tuple[str, ...], float]:
-        """Ranks / ranks with a label, for each (task,) and (task, loss name); 0 where no rank has one.
+    def label_scales(self, parts: Sequence[TaskBatch]) -> LabelScales:
+        """By what the losses of this step's parts are multiplied, see :func:`.tasks.scales.label_scales`.
 
-        DistributedDataParallel averages gradients over all ranks; this makes it the average over those with a label.
+        Called once a step, on every rank.
+
+        Raises:
+            RuntimeError: a task has seen no label on any rank for ``label_patience`` batches.
         """
-        ranks = comm.get_world_size()
-        if ranks > 1:
-            flags = torch.tensor([float(x) for x in has_label.values()], device=self.device)
-            torch.distributed.all_reduce(flags)
-            labelled_ranks = flags.tolist()
-        else:
-            labelled_ranks = [float(x) for x in has_label.values()]
-        scales = {name: ranks / n if n else 0.0 for name, n in zip(has_label, labelled_ranks, strict=True)}
-        for name in self._active():
+        active = {name: branch for name, branch in self.branches.items() if self._is_active(name)}
+        scales = {(name,): 0.0 for name in self.branches} | label_scales(active, parts, self.device)
+        for name in active:
             self.batches_without_label[name] = 0 if scales[name,] else self.batches_without_label[name] + 1
             if self.batches_without_label[name] >= self.label_patience:
                 raise RuntimeError(

@@ -22,7 +22,7 @@ ALLOWED = {
     "meta_arch": {"tasks", "modeling", "balancing", "structures"},
     "separate_networks": {"tasks", "meta_arch"},
     "visualization": {"structures"},
-    "benchmark": {"data", "engine", "testing"},
+    "benchmark": {"balancing", "data", "engine", "tasks", "testing"},
     "collect_env": {"_require"},
     "_require": set(),
     "predictor": {"data", "engine", "evaluation", "meta_arch", "separate_networks", "structures", "visualization"},

@@ -125,8 +125,8 @@ def main() -> int:
         say("upgrading pip")
         pip_install(python, "--upgrade", "pip")
         install_torchvision(python)
-        say("installing mtl_d2 (editable) with its extras dev and fast")
-        pip_install(python, "--editable", ".[dev,fast]")
+        say("installing mtl_d2 (editable) with its extras dev, fast and balance")
+        pip_install(python, "--editable", ".[dev,fast,balance]")
         install_detectron2(python)
     except SetupError as error:
         print(f"venv: {error}", file=sys.stderr)

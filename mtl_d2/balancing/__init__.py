@@ -6,6 +6,10 @@ from .dwa import DWABalancer
 from .famo import FAMOBalancer
 from .fixed import FixedBalancer
 from .geometric_mean import GeometricMeanBalancer
+from .gradient import GradientBalancer
+from .gradient_build import gradnorm as _registered  # noqa: F401 - their builders
+from .gradient_torchjd import GramianBalancer, NashMTLBalancer
+from .gradnorm import GradNormBalancer
 from .imtl_l import IMTLLBalancer
 from .rlw import RLWBalancer
 from .stch import STCHBalancer
@@ -18,7 +22,11 @@ __all__ = [
     "FAMOBalancer",
     "FixedBalancer",
     "GeometricMeanBalancer",
+    "GradNormBalancer",
+    "GradientBalancer",
+    "GramianBalancer",
     "IMTLLBalancer",
+    "NashMTLBalancer",
     "RLWBalancer",
     "STCHBalancer",
     "TaskLosses",

@@ -10,13 +10,14 @@ from .dwa import DWABalancer
 from .famo import FAMOBalancer
 from .fixed import FixedBalancer
 from .geometric_mean import GeometricMeanBalancer
+from .gradient import GradientBalancer
 from .imtl_l import IMTLLBalancer
 from .rlw import RLWBalancer
 from .stch import STCHBalancer
 from .uncertainty import UncertaintyBalancer
 
 BALANCER_REGISTRY = Registry("BALANCER")
-BALANCER_REGISTRY.__doc__ = "Builders ``(cfg, tasks) -> Balancer`` for ``MODEL.MTL.BALANCER.NAME``."
+BALANCER_REGISTRY.__doc__ = "Builders ``(cfg, tasks) -> Balancer | GradientBalancer`` for ``MODEL.MTL.BALANCER.NAME``."
 
 
 @BALANCER_REGISTRY.register()
@@ -74,7 +75,7 @@ def prior_weights(cfg: CfgNode, tasks: Sequence[str]) -> dict[str, float]:
     return {task: float(weights.get(task, 1.0)) for task in tasks}
 
 
-def build_balancer(cfg: CfgNode, tasks: Sequence[str], known_tasks: Collection[str]) -> Balancer:
+def build_balancer(cfg: CfgNode, tasks: Sequence[str], known_tasks: Collection[str]) -> Balancer | GradientBalancer:
     """The balancer that the config names.
 
     Args:
@@ -85,6 +86,7 @@ def build_balancer(cfg: CfgNode, tasks: Sequence[str], known_tasks: Collection[s
     Raises:
         ValueError: the name is unknown, an option is out of its range, or a weight is negative, not finite, or given
             to a task that does not exist.
+        ImportError: the method needs a package that is not installed.
     """
     options = cfg.MODEL.MTL.BALANCER
     for key, weight in options.WEIGHTS.items():

@@ -1,6 +1,7 @@
 """Training and evaluation: the trainer, its processes, checkpoints, and runs from a config."""
 
 from .checkpoint import LoadReport, MultiTaskCheckpointer, load_weights
+from .class_weights import with_class_weights
 from .command_line import main
 from .defaults import setup, setup_cfg
 from .ema import ModelEma
@@ -30,4 +31,5 @@ __all__ = [
     "setup",
     "setup_cfg",
     "train",
+    "with_class_weights",
 ]

@@ -10,6 +10,7 @@ from torch.multiprocessing import ProcessExitedException
 from ..data import DatasetError
 from ..data.mixing import check_settings
 from . import lazy, run
+from .bad_steps import DivergedError
 from .defaults import setup_cfg
 from .initial_weights import WeightsError
 from .launch import check_launch, launch
@@ -68,13 +69,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _run(args: argparse.Namespace, program: str) -> None:
-    """What every process of the job does; what cannot be trained on or started from ends it with a sentence."""
+    """What every process of the job does; what cannot be trained, or no longer, ends it with a sentence."""
     try:
         if args.config_file.endswith(".py"):
             lazy.run(args)
         else:
             run.run(args)
-    except (DatasetError, WeightsError) as error:
+    except (DatasetError, WeightsError, DivergedError) as error:
         sys.exit(f"{program}: {error}")
 
 

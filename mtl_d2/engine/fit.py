@@ -13,7 +13,7 @@ from .checkpoint import MultiTaskCheckpointer
 from .ema import ModelEma
 from .hooks import BestCheckpointer, build_progress_hooks
 from .launch import unwrap
-from .trainer import MultiTaskTrainer
+from .trainer import DivergedError, MultiTaskTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +47,9 @@ def fit(
         best_metric: such as "segm/AP": its best weights are kept as ``model_best.pth``.
         ema: of the trainer's model; checkpoints hold its average as ``model``. ``evaluate`` is to score that too.
         more_hooks: called before those that save, evaluate and write.
+
+    Raises:
+        DivergedError: too many steps in a row had to be skipped; a checkpoint with the weights from before is written.
     """
     main_process = comm.is_main_process()
     if main_process:
@@ -82,7 +85,12 @@ def fit(
         if evaluate:
             evaluate()
         return
-    trainer.train(start_iter, max_iter)
+    try:
+        trainer.train(start_iter, max_iter)
+    except DivergedError:
+        if main_process:  # the weights are those from before: nothing that was trained is lost
+            checkpointer.save(f"model_{trainer.iter:07d}")
+        raise
 
 
 def _build_checkpointer(trainer: MultiTaskTrainer, output_dir: str, ema: ModelEma | None) -> MultiTaskCheckpointer:

@@ -59,8 +59,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     The config has the attributes of Detectron2's ``tools/lazyconfig_train_net.py``: model, optimizer,
     lr_multiplier, dataloader.{train, test, evaluator} and train.{output_dir, max_iter, device,
     init_checkpoint, seed, eval_period, log_period, amp, ddp, checkpointer}; also train.clip_gradients
-    (``clip_type``, ``clip_value``, ``norm_type``), train.amp.dtype, train.best_metric, train.ema (``decay``,
-    ``warmup``) and train.task_schedule (a ``TaskSchedule``).
+    (``clip_type``, ``clip_value``, ``norm_type``), train.amp.dtype, train.accumulate_steps,
+    train.max_bad_steps, train.cosine_period, train.best_metric, train.ema (``decay``, ``warmup``) and
+    train.task_schedule (a ``TaskSchedule``).
     """
     cfg = load_config(args)
     check_device(cfg.train.device, "train.device=cpu")
@@ -135,6 +136,9 @@ def build_trainer(cfg: DictConfig, model: nn.Module, optimizer: torch.optim.Opti
         amp_dtype=amp.get("dtype", "bfloat16") if amp.get("enabled") else None,
         clip_gradients=gradient_clipper(**clip) if clip else None,
         log_period=options.get("log_period", 20),
+        accumulate_steps=options.get("accumulate_steps", 1),
+        max_bad_steps=options.get("max_bad_steps", 10),
+        cosine_period=options.get("cosine_period", 0),
     )
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from mtl_d2.engine.disjoint_table import NAME as DISJOINT_NAME
 from mtl_d2.engine.disjoint_table import render_disjoint
+from mtl_d2.engine.imbalance_table import NAME as IMBALANCE_NAME
+from mtl_d2.engine.imbalance_table import render_imbalance
 from mtl_d2.engine.record import RunRecord, read_record
 from mtl_d2.engine.results_figures import BOX_AP, BOX_AP50, FIGURES, MASK_AP, Records, figures_of, markdown_table
 
@@ -58,9 +60,10 @@ def render(records: Records, folder: str = "results") -> str:
     """The whole page as Markdown."""
     loss_table = {name: r for name, r in records.items() if _LOSS_TABLE_NAME.fullmatch(name)}
     disjoint = {name: r for name, r in records.items() if DISJOINT_NAME.fullmatch(name)}
+    imbalance = {name: r for name, r in records.items() if IMBALANCE_NAME.fullmatch(name)}
     families: dict[str, Records] = {}
     for name, record in records.items():
-        if name not in loss_table and name not in disjoint:
+        if not _has_own_table(name):
             families.setdefault(name.rpartition("/")[0] or "other", {})[name] = record
     families = {family: split_test_sets(members) for family, members in families.items()}
     parts = [_HEAD.format(folder=folder)]
@@ -69,6 +72,8 @@ def render(records: Records, folder: str = "results") -> str:
         parts.append(_render_loss_table(loss_table))
     if disjoint:
         parts += [render_disjoint(disjoint), _commands(disjoint)]
+    if imbalance:
+        parts += [render_imbalance(imbalance), _commands(imbalance)]
     if any(record.dirty for record in records.values()):
         parts.append("A commit with * had changes that were not committed.\n")
     return "\n".join(parts)
@@ -79,11 +84,14 @@ def render_summary(records: Records) -> str:
     rows = [
         [name, f"`{record.config}`", *(figure.text([record]) for figure in SUMMARY), f"{record.seconds['train']:.0f} s"]
         for name, record in split_test_sets(records).items()
-        if not (_LOSS_TABLE_NAME.fullmatch(name) or DISJOINT_NAME.fullmatch(name))
-        and any(figure.value(record) is not None for figure in SUMMARY)
+        if not _has_own_table(name) and any(figure.value(record) is not None for figure in SUMMARY)
     ]
     header = ["record", "config", *(figure.title for figure in SUMMARY), "training"]
     return markdown_table(header, rows)
+
+
+def _has_own_table(name: str) -> bool:
+    return any(pattern.fullmatch(name) for pattern in (_LOSS_TABLE_NAME, DISJOINT_NAME, IMBALANCE_NAME))
 
 
 def replace_block(text: str, name: str, content: str) -> str:

@@ -17,6 +17,7 @@ from torch import nn
 from ..data.build import build_multitask_train_loader
 from ..data.preflight import preflight
 from .checkpoint import MultiTaskCheckpointer
+from .class_weights import with_class_weights
 from .defaults import setup
 from .ema import ModelEma, check_decay
 from .evaluation import evaluate_datasets
@@ -73,6 +74,7 @@ def train(
     if comm.is_main_process():
         preflight(cfg)
     comm.synchronize()
+    cfg = with_class_weights(cfg, resume=resume)
     seed_all_rng(cfg.SEED)  # the initial weights too are a function of SEED, whatever ran before in this process
     model = build_model(cfg)
     optimizer = build_optimizer(cfg, model)
@@ -84,6 +86,9 @@ def train(
         seed=cfg.SEED,
         amp_dtype=cfg.SOLVER.MTL.AMP_DTYPE if cfg.SOLVER.AMP.ENABLED else None,
         clip_gradients=build_gradient_clipper(cfg, model),
+        accumulate_steps=cfg.SOLVER.MTL.ACCUMULATE_STEPS,
+        max_bad_steps=cfg.SOLVER.MTL.MAX_BAD_STEPS,
+        cosine_period=cfg.MODEL.MTL.BALANCER.COSINE_PERIOD,
     )
     ema = build_ema(cfg, model)
     evaluation = ReportedEvaluation(

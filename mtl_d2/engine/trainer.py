@@ -1,38 +1,47 @@
-"""The training step: one forward, one backward, with what a multi-task run needs around them."""
+"""The training step: gradients, an update or none, with what a multi-task run needs around them."""
 
 import logging
-import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from functools import reduce
 from typing import Any
 
-import numpy as np
 import torch
 from detectron2.engine import TrainerBase
 from detectron2.utils import comm
-from torch import nn
+from torch import Tensor, nn
 
+from .bad_steps import BadSteps, DivergedError, are_finite, reason_of, reason_of_gradients
+from .buffers import Snapshot, changing_buffers
+from .gradients import build_gradients
 from .launch import unwrap
+from .loss_log import LossLog, StepLog, write_means
 from .optimizer import GradientClipper
+from .precision import Precision, seed_step
+
+__all__ = ["DivergedError", "MultiTaskTrainer", "peak_memory_mib", "seed_step"]
 
 logger = logging.getLogger(__name__)
-
-_AMP_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class MultiTaskTrainer(TrainerBase):
     """Trains a model that maps a list of dicts to a flat dict of losses whose sum is minimised.
 
+    A model with tasks and a balancer (``MultiTaskFPN``) is asked for the losses of each task, which are weighed here.
+
     The random state of a step is a function of (seed, rank, iteration), so that a resumed run equals an
-    uninterrupted one bit by bit. Losses stay on their device and are read, checked and written every
-    ``log_period`` iterations: one host sync a period instead of one a loss and step. All ranks see all losses
-    there, and stop together.
+    uninterrupted one bit by bit. Losses stay on their device and are read and written every ``log_period`` iterations:
+    one host sync a period instead of one a loss and step.
+
+    A step whose losses or gradients are infinite or NaN, on any rank, is skipped on all of them: parameters, the
+    optimizer's state and what the balancer remembers stay as they are. Whether it is, is read from the averaged
+    gradients, which are the same on all ranks: a pass over them, and on a GPU one host sync a step.
 
     Attributes:
         skipped_images: how often each unreadable image was replaced by another one; complete on rank 0.
         seconds: spent in steps, waiting for data included and hooks not, over all parts of a resumed run.
+        log: the losses and weights of the steps since they were last written.
+        bad_steps: the count of skipped steps, over all parts of a resumed run.
     """
 
     def __init__(
@@ -45,6 +54,9 @@ class MultiTaskTrainer(TrainerBase):
         amp_dtype: str | None = None,
         clip_gradients: GradientClipper | None = None,
         log_period: int = 20,
+        accumulate_steps: int = 1,
+        max_bad_steps: int = 10,
+        cosine_period: int = 0,
     ) -> None:
         """
         Args:
@@ -53,6 +65,9 @@ class MultiTaskTrainer(TrainerBase):
                 from there.
             amp_dtype: "bfloat16", "float16" (CUDA only), or None for float32.
             log_period: iterations between two readings of the losses.
+            accumulate_steps: parts that a rank's batch is cut into and that are run one after another.
+            cosine_period: in every so many steps the cosines between the tasks' gradients are logged; 0 for never.
+            max_bad_steps: so many skipped steps in a row end the training.
         """
         super().__init__()
         model.train()
@@ -62,13 +77,13 @@ class MultiTaskTrainer(TrainerBase):
         self.seed = seed
         self.clip_gradients = clip_gradients
         self.log_period = log_period
-        self.device_type = next(model.parameters()).device.type
-        self.amp_dtype = _check_amp_dtype(amp_dtype, self.device_type)
-        self.grad_scaler = torch.amp.GradScaler("cuda") if self.amp_dtype == torch.float16 else None
+        self.precision = Precision(amp_dtype, next(model.parameters()).device.type)
+        self.gradients = build_gradients(model, self.precision, seed, accumulate_steps, cosine_period)
         self.seconds = 0.0
         self.skipped_images: Counter[str] = Counter()
+        self.bad_steps = BadSteps(max_bad_steps)
         self._newly_skipped: Counter[str] = Counter()
-        self._pending: list[tuple[int, dict[str, torch.Tensor], float]] = []
+        self.log = LossLog()
         self._batches: Iterator[list[dict]]
 
     def before_train(self) -> None:
@@ -86,58 +101,64 @@ class MultiTaskTrainer(TrainerBase):
         data_time = time.perf_counter() - start
         self._count_skipped(batch)
 
-        losses = self._forward(batch)
-        total = reduce(torch.add, losses.values())
+        before = Snapshot(changing_buffers(unwrap(self.model)))
         self.optimizer.zero_grad()
-        self._backward(total)
+        step = self.gradients(batch, self.iter)
         self.after_backward()
-        self._pending.append((self.iter, self._of_active_tasks(losses), data_time))
+        if are_finite(self._parameters()) or not self._skip(step.losses, before):
+            self._update()
+            self.gradients.after_update()
+            self.bad_steps.in_a_row = 0
+            self.log.steps.append(StepLog(self._of_active_tasks(step.losses), step.others, data_time))
         if (self.iter + 1) % self.log_period == 0 or self.iter + 1 >= self.max_iter:
             self.write_metrics()
-        self._optimizer_step()
         self.seconds += time.perf_counter() - start
 
-    def _forward(self, batch: list[dict]) -> dict[str, torch.Tensor]:
-        seed_step(self.seed, comm.get_rank(), self.iter)
-        try:
-            with torch.autocast(self.device_type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None):
-                return self.model(batch)
-        except FloatingPointError:
-            # A head met NaN weights: the loss that made them is still unread, and is the better explanation.
-            self._raise_if_not_finite([self._read_pending()])
-            raise
-
     def after_backward(self) -> None:
-        """Call the hooks when all gradients are in place, before they are clipped (as in Detectron2's main)."""
+        """Call the hooks that have ``after_backward``: all gradients are in place, and averaged over the ranks."""
         for hook in self._hooks:
-            if hasattr(hook, "after_backward"):  # release 0.6 has no such hooks
+            if hasattr(hook, "after_backward"):
                 hook.after_backward()
 
-    def _of_active_tasks(self, losses: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def _of_active_tasks(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
         """For the log: the zeros of a task that is not active would lower its mean."""
         model: Any = unwrap(self.model)
         active = getattr(model, "active_tasks", None)
         idle = [] if active is None else [branch for task, branch in model.branches.items() if task not in active]
         unused = {name for branch in idle for name in branch.loss_names}
-        return {name: loss.detach() for name, loss in losses.items() if name not in unused}
+        return {name: loss for name, loss in losses.items() if name not in unused}
 
-    def _backward(self, total: torch.Tensor) -> None:
-        if self.grad_scaler is None:
-            total.backward()
-        else:
-            self.grad_scaler.scale(total).backward()
+    def after_step(self) -> None:
+        super().after_step()  # first: what the hooks remember is then that of a whole step
+        self.bad_steps.check()
 
-    def _optimizer_step(self) -> None:
-        if self.grad_scaler is not None and self.clip_gradients is not None:
-            self.grad_scaler.unscale_(self.optimizer)
+    def _parameters(self) -> list[nn.Parameter]:
+        # In the model's order, not the optimizer's: a norm is the same to the last bit whatever the groups are.
+        return list(self.model.parameters())
+
+    def _skip(self, losses: dict[str, Tensor], before: Snapshot) -> bool:
+        """Leave the step out, unless all that is wrong is that float16 gradients were scaled too far."""
+        reason = reason_of(self.model, losses)
+        if not reason and self.precision.scaler is not None:
+            return False
+        self.bad_steps.add(self.iter, reason or reason_of_gradients(self.model))
+        before.restore()
+        if self.precision.scaler is not None:
+            self._update()  # which the scaler leaves out
+        self.optimizer.zero_grad()
+        return True
+
+    def _update(self) -> None:
+        scaler = self.precision.scaler
+        if scaler is not None and self.clip_gradients is not None:
+            scaler.unscale_(self.optimizer)
         if self.clip_gradients is not None:
-            # In the model's order, not the optimizer's: a norm is the same to the last bit whatever the groups are.
-            self.clip_gradients(self.model.parameters())
-        if self.grad_scaler is None:
+            self.clip_gradients(self._parameters())
+        if scaler is None:
             self.optimizer.step()
         else:
-            self.grad_scaler.step(self.optimizer)
-            self.grad_scaler.update()
+            scaler.step(self.optimizer)
+            scaler.update()
 
     def _count_skipped(self, batch: list[dict]) -> None:
         for name in (name for sample in batch for name in sample.get("skipped_files", ())):
@@ -148,50 +169,15 @@ class MultiTaskTrainer(TrainerBase):
     def write_metrics(self) -> None:
         """Write the means, over ranks and the steps since the last call, of all losses; every rank calls it.
 
-        Raises:
-            FloatingPointError: on every rank, naming the first loss that was infinite or NaN on any of them.
+        Steps that were skipped are not in the means; their number is ``bad_steps``.
         """
-        gathered = comm.all_gather((self._read_pending(), self._newly_skipped))
-        self._pending, self._newly_skipped = [], Counter()
-        ranks = [steps for steps, _ in gathered]
+        gathered = comm.all_gather((self.log.read(), self._newly_skipped))
+        self._newly_skipped = Counter()
         for _, skipped in gathered:
             self.skipped_images.update(skipped)
-        self._raise_if_not_finite(ranks)
-        steps = [step for rank in ranks for step in rank]
-        if not comm.is_main_process() or not steps:
-            return
-        names = dict.fromkeys(name for _, losses, _ in steps for name in losses)
-        means = {name: float(np.mean([losses[name] for _, losses, _ in steps if name in losses])) for name in names}
-        # The mean of a period needs no further smoothing; writers take a median of what has the hint.
-        self.storage.put_scalars(smoothing_hint=False, total_loss=sum(means.values()), **means)
-        # The slowest rank is what the others wait for.
-        slowest = max(float(np.mean([seconds for _, _, seconds in rank])) for rank in ranks)
-        self.storage.put_scalar("data_time", slowest)
-
-    def _read_pending(self) -> list[tuple[int, dict[str, float], float]]:
-        """Bring all unread losses to the host in one copy."""
-        if not self._pending:
-            return []
-        values = torch.stack([loss.float() for _, losses, _ in self._pending for loss in losses.values()]).tolist()
-        numbers = iter(values)
-        return [(it, {name: next(numbers) for name in losses}, seconds) for it, losses, seconds in self._pending]
-
-    def _raise_if_not_finite(self, ranks: list[list[tuple[int, dict[str, float], float]]]) -> None:
-        steps = ((it, rank, losses) for rank, steps in enumerate(ranks) for it, losses, _ in steps)
-        for iteration, rank, losses in sorted(steps, key=lambda step: step[:2]):
-            bad = [name for name, value in losses.items() if not np.isfinite(value)]
-            if bad:
-                blame = ", ".join(f"{name} (task {self._task_of(name)!r}) = {losses[name]}" for name in bad)
-                raise FloatingPointError(
-                    f"Loss became infinite or NaN at iteration={iteration} on rank {rank}: {blame}; all "
-                    f"losses: {losses}. Lower SOLVER.BASE_LR, warm up for longer, or clip gradients; then "
-                    "--resume."
-                )
-
-    def _task_of(self, loss_name: str) -> str:
-        branches = getattr(unwrap(self.model), "branches", {})
-        owners = [task for task, branch in branches.items() if loss_name in branch.loss_names]
-        return owners[0] if owners else loss_name.removeprefix("loss_")
+        if comm.is_main_process():
+            write_means(self.storage, [steps for steps, _ in gathered])
+            self.storage.put_scalar("bad_steps", self.bad_steps.total, smoothing_hint=False)
 
     def state_dict(self) -> dict:
         state = super().state_dict()
@@ -199,8 +185,9 @@ class MultiTaskTrainer(TrainerBase):
         state["seed"] = self.seed
         state["seconds"] = self.seconds
         state["skipped_images"] = dict(self.skipped_images + self._newly_skipped)
-        if self.grad_scaler is not None:
-            state["grad_scaler"] = self.grad_scaler.state_dict()
+        state["bad_steps"] = self.bad_steps.total
+        if self.precision.scaler is not None:
+            state["grad_scaler"] = self.precision.scaler.state_dict()
         return state
 
     def load_state_dict(self, state_dict: dict) -> None:
@@ -208,8 +195,9 @@ class MultiTaskTrainer(TrainerBase):
         self.optimizer.load_state_dict(state_dict["optimizer"])
         self.seconds = state_dict.get("seconds", 0.0)
         self.skipped_images = Counter(state_dict.get("skipped_images", {}))
-        if self.grad_scaler is not None and "grad_scaler" in state_dict:
-            self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
+        self.bad_steps.total = state_dict.get("bad_steps", 0)
+        if self.precision.scaler is not None and "grad_scaler" in state_dict:
+            self.precision.scaler.load_state_dict(state_dict["grad_scaler"])
         if state_dict.get("seed", self.seed) != self.seed:
             logger.warning(
                 "SEED is %d, but the checkpoint's run had SEED %d: images may repeat before an epoch is over.",
@@ -218,29 +206,8 @@ class MultiTaskTrainer(TrainerBase):
             )
 
 
-def seed_step(seed: int, rank: int, iteration: int) -> None:
-    """Set the global random states (torch with CUDA, numpy, random) to a function of the three numbers."""
-    state = int(np.random.SeedSequence([seed, rank, iteration]).generate_state(1)[0])
-    torch.manual_seed(state)
-    np.random.seed(state)  # noqa: NPY002 - the global generator is what heads and Detectron2 draw from
-    random.seed(state)
-
-
 def peak_memory_mib(device: torch.device | str) -> float | None:
     """Return the largest peak of allocated GPU memory over the ranks, None on a CPU; every rank calls it."""
     if torch.device(device).type != "cuda":
         return None
     return max(comm.all_gather(torch.cuda.max_memory_allocated() / 2**20))
-
-
-def _check_amp_dtype(name: str | None, device_type: str) -> torch.dtype | None:
-    if name is None:
-        return None
-    if name not in _AMP_DTYPES:
-        raise ValueError(f"SOLVER.MTL.AMP_DTYPE is {name!r}; expected one of {sorted(_AMP_DTYPES)}.")
-    if name == "float16" and device_type != "cuda":
-        raise ValueError(
-            f"SOLVER.MTL.AMP_DTYPE float16 needs a GPU (its gradients must be scaled), and MODEL.DEVICE is "
-            f"{device_type!r}: use bfloat16, or set SOLVER.AMP.ENABLED False."
-        )
-    return _AMP_DTYPES[name]

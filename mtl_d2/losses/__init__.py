@@ -12,10 +12,12 @@ from .edge import (
     rcf_loss,
 )
 from .focal import focal_prior_bias, softmax_focal_loss
+from .hard_examples import HardPixels, hardest
 from .iou import iou_loss
 
 __all__ = [
     "EDGE_LOSSES",
+    "HardPixels",
     "binary_dice_loss",
     "dice_loss",
     "edge_dice_loss",
@@ -23,6 +25,7 @@ __all__ = [
     "edge_loss",
     "fixed_weight_loss",
     "focal_prior_bias",
+    "hardest",
     "hed_loss",
     "iou_loss",
     "masked_cross_entropy",

@@ -3,24 +3,29 @@
 import torch
 from torch import Tensor
 
-from ._reduce import at_least_float32, masked_mean
+from ._reduce import at_least_float32, check_weight, masked_mean
 
 
-def dice_loss(logits: Tensor, targets: Tensor, *, ignore_index: int = 255) -> Tensor:
+def dice_loss(logits: Tensor, targets: Tensor, *, weight: Tensor | None = None, ignore_index: int = 255) -> Tensor:
     """One minus the mean soft dice of the classes present, per image, then the mean over images.
 
     "V-Net" (Milletari et al. 2016), section 3, for each class k: D_k = 2 sum p_k y_k / (sum p_k^2 + sum
     y_k^2), with p the softmax. Only classes with a valid pixel in the image count: a class that is wrongly
     predicted takes its probability from a class that is present, which sees it. Images without a valid pixel
-    are left out.
+    are left out. Every class of an image counts alike, however few its pixels are; `weight` changes that.
 
     Args:
         logits: (N, K, H, W), any float type; float32 is used inside.
         targets: (N, H, W) long, in [0, K) or `ignore_index`.
+        weight: (K,) of each class in the mean, >= 0; None for ones.
 
     Returns:
         Scalar in [0, 1].
+
+    Raises:
+        ValueError: `weight` of the wrong shape.
     """
+    check_weight(weight, logits.shape[1], "dice_loss")
     valid = (targets != ignore_index).unsqueeze(1)
     # Ignored pixels are cleared before the softmax, so that not even an inf there reaches the gradient.
     probs = at_least_float32(logits).masked_fill(~valid, 0).softmax(dim=1) * valid
@@ -31,8 +36,10 @@ def dice_loss(logits: Tensor, targets: Tensor, *, ignore_index: int = 255) -> Te
     size = probs.square().flatten(2).sum(-1) + target_size
     present = target_size > 0
     dice = 2 * overlap / size.masked_fill(~present, 1)
-    image_loss = 1 - (dice * present).sum(1) / present.sum(1).clamp(min=1)
-    return masked_mean(image_loss, present.any(1))
+    counted = present.to(dice.dtype) if weight is None else present * weight.to(dice)
+    total = counted.sum(1)
+    image_loss = 1 - (dice * counted).sum(1) / total.masked_fill(total == 0, 1)
+    return masked_mean(image_loss, total > 0)
 
 
 def binary_dice_loss(logits: Tensor, targets: Tensor, *, ignore_index: int = 255) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._reduce import at_least_float32
+from ._reduce import at_least_float32, check_weight, total_weight
 
 
 def softmax_focal_loss(
@@ -14,31 +14,29 @@ def softmax_focal_loss(
     targets: Tensor,
     *,
     gamma: float = 2.0,
-    alpha: Tensor | None = None,
+    weight: Tensor | None = None,
     ignore_index: int = 255,
     reduction: str = "mean",
 ) -> Tensor:
     """FL(p_t) = -alpha_t (1 - p_t)^gamma log(p_t), with p_t the softmax probability of the target class.
 
     "Focal Loss for Dense Object Detection" (Lin et al. 2017), equations 4 and 5, for K classes. With `gamma`
-    0 and no `alpha` it is the cross-entropy.
+    0 it is the (weighted) cross-entropy.
 
     Args:
         logits: (N, K, ...), any float type; float32 is used inside.
         targets: (N, ...) long, in [0, K) or `ignore_index`.
         gamma: focusing exponent, >= 0.
-        alpha: (K,) weight of each class.
-        reduction: "mean" over the valid pixels (their number, not the sum of their weights), "sum" or "none"
+        weight: (K,) alpha of each class, >= 0; None for ones.
+        reduction: "mean" (the weighted sum over the valid pixels / the sum of their weights), "sum" or "none"
             ((N, ...), zero where ignored).
 
     Raises:
-        ValueError: negative `gamma`, `alpha` of the wrong shape, unknown `reduction`.
+        ValueError: negative `gamma`, `weight` of the wrong shape, unknown `reduction`.
     """
-    num_classes = logits.shape[1]
     if gamma < 0:
         raise ValueError(f"softmax_focal_loss: gamma is {gamma}, expected >= 0")
-    if alpha is not None and alpha.shape != (num_classes,):
-        raise ValueError(f"softmax_focal_loss: alpha has shape {tuple(alpha.shape)}, expected ({num_classes},)")
+    check_weight(weight, logits.shape[1], "softmax_focal_loss")
     # -log(p_t), and 0 where ignored, which the product below keeps.
     cross_entropy = F.cross_entropy(at_least_float32(logits), targets, ignore_index=ignore_index, reduction="none")
     loss = cross_entropy
@@ -46,15 +44,15 @@ def softmax_focal_loss(
         one_minus_pt = -torch.expm1(-cross_entropy)
         # For gamma < 1 the power has an infinite slope at 0; below the floor the slope is 0.
         loss = loss * one_minus_pt.clamp(min=1e-12) ** gamma
-    valid = targets != ignore_index
-    if alpha is not None:
-        loss = loss * alpha.to(loss)[targets.masked_fill(~valid, 0)]
+    if weight is not None:
+        weight = weight.to(loss)
+        loss = loss * weight[targets.masked_fill(targets == ignore_index, 0)]
     if reduction == "none":
         return loss
     if reduction == "sum":
         return loss.sum()
     if reduction == "mean":
-        return loss.sum() / valid.sum().clamp(min=1)
+        return loss.sum() / total_weight(targets, weight, ignore_index=ignore_index)
     raise ValueError(f"softmax_focal_loss: reduction is {reduction!r}, expected 'mean', 'sum' or 'none'")
 
 

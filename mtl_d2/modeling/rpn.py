@@ -1,5 +1,6 @@
 """Detectron2's region proposal network with a choice of losses, and in float32 under AMP."""
 
+import math
 from typing import Any
 
 import torch
@@ -37,6 +38,7 @@ class MultiTaskRPN(RPN):
         objectness_loss: str = "ce",
         focal_alpha: float = 0.25,
         focal_gamma: float = 2.0,
+        positive_weight: float = 1.0,
         **kwargs: Any,
     ) -> None:
         """
@@ -44,10 +46,12 @@ class MultiTaskRPN(RPN):
             objectness_loss: "ce" or "focal".
             focal_alpha: weight of the positive anchors in (0, 1), or -1 for none.
             focal_gamma: focusing exponent, >= 0.
+            positive_weight: of the positive anchors in the objectness loss, beside 1 of the negatives; > 0. It comes
+                on top of `focal_alpha`.
             kwargs: those of Detectron2's RPN; `box_reg_loss_type` may be "iou" too.
 
         Raises:
-            ValueError: unknown `objectness_loss`.
+            ValueError: unknown `objectness_loss`, or a `positive_weight` out of its range.
         """
         super().__init__(**kwargs)
         if objectness_loss not in ("ce", "focal"):
@@ -55,6 +59,7 @@ class MultiTaskRPN(RPN):
         self.objectness_loss = objectness_loss
         self.focal_alpha = focal_alpha
         self.focal_gamma = focal_gamma
+        self.positive_weight = _checked_weight(positive_weight)
         if objectness_loss == "focal":
             nn.init.constant_(self.rpn_head.objectness_logits.bias, focal_prior_bias())
 
@@ -65,6 +70,7 @@ class MultiTaskRPN(RPN):
             "objectness_loss": cfg.MODEL.MTL.RPN.OBJECTNESS_LOSS,
             "focal_alpha": cfg.MODEL.MTL.RPN.FOCAL_ALPHA,
             "focal_gamma": cfg.MODEL.MTL.RPN.FOCAL_GAMMA,
+            "positive_weight": cfg.MODEL.MTL.RPN.POSITIVE_WEIGHT,
         }
 
     def label_and_sample_anchors(
@@ -91,7 +97,7 @@ class MultiTaskRPN(RPN):
     ) -> dict[str, Tensor]:
         """See RPN.losses, whose arguments and keys these are."""
         logits, deltas = _float32(pred_objectness_logits), _float32(pred_anchor_deltas)
-        if self.objectness_loss == "ce" and self.box_reg_loss_type != "iou":
+        if (self.objectness_loss, self.positive_weight) == ("ce", 1) and self.box_reg_loss_type != "iou":
             return super().losses(anchors, logits, gt_labels, deltas, gt_boxes)
         labels = torch.stack(gt_labels)  # (N, R): 1 positive, 0 negative, -1 ignored
         positive = labels == 1
@@ -111,8 +117,10 @@ class MultiTaskRPN(RPN):
         valid = labels >= 0
         logits, targets = logits[valid], labels[valid].to(torch.float32)
         if self.objectness_loss == "ce":
-            return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
-        return sigmoid_focal_loss(logits, targets, alpha=self.focal_alpha, gamma=self.focal_gamma, reduction="sum")
+            loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+        else:
+            loss = sigmoid_focal_loss(logits, targets, alpha=self.focal_alpha, gamma=self.focal_gamma)
+        return (loss * torch.where(targets == 1, self.positive_weight, 1.0)).sum()
 
     def _box_loss(self, anchors: list[Boxes], deltas: list[Tensor], gt_boxes: list[Tensor], positive: Tensor) -> Tensor:
         """Sum over the positive anchors; `positive` is (N, R)."""
@@ -143,6 +151,12 @@ class MultiTaskRPN(RPN):
         return super().predict_proposals(
             anchors, _float32(pred_objectness_logits), _float32(pred_anchor_deltas), image_sizes
         )
+
+
+def _checked_weight(weight: float) -> float:
+    if not (math.isfinite(weight) and weight > 0):
+        raise ValueError(f"MODEL.MTL.RPN.POSITIVE_WEIGHT is {weight}, expected a finite number above 0")
+    return weight
 
 
 def _float32(tensors: list[Tensor]) -> list[Tensor]:

@@ -245,6 +245,28 @@ def test_disjoint_labels_stand_beside_all_labels_at_equal_steps_and_at_equal_lab
     assert f"| box AP | {at_equal_steps} | 37.5 ± 10.6 | 12.0 ± 17.0 | 125 % | 44.0 | 45.0 ± 7.1 | 110 % |" in page
 
 
+def test_the_rare_class_stands_beside_the_mean_of_the_others():
+    def run(seed, rare, gravel):
+        results = {
+            "bbox": {"AP": 1.0, "AP-ring": 40.0, "AP-bar": 50.0, "AP-cross": rare},
+            "segm": {"AP-ring": 40.0, "AP-bar": float("nan"), "AP-cross": float("nan")},
+            "sem_seg": {"mIoU": 1.0, "IoU-cross": rare / 2, "IoU-ring": 60.0, "IoU-gravel": gravel, "ACC-ring": 9.0},
+        }
+        return dataclasses.replace(_replace(seed, results=results), iterations=20)
+
+    page = render(
+        {
+            "imbalance/shapes_rare_weights_seed1": run(1, 10.0, 80.0),
+            "imbalance/shapes_rare_weights_seed2": run(2, 14.0, 70.0),
+            "imbalance/shapes_rare_none_seed1": run(1, 0.0, 80.0),
+        }
+    )
+    assert "## imbalance" not in page and "box AP cross | box AP rest | mask AP cross" in page
+    none = "| none | 0.0 | 45.0 |  |  | 0.0 | 70.0 | 1 | 20 | 12 |"
+    weights = "| weights | 12.0 ± 2.8 | 45.0 ± 0.0 |  |  | 6.0 ± 1.4 | 67.5 ± 3.5 | 1, 2 | 20 | 12 |"
+    assert f"{none}\n{weights}" in page
+
+
 def test_tool_keeps_a_run_writes_the_page_and_checks_it(tmp_path, monkeypatch, capsys):
     write_record(tmp_path / "run" / "report.json", RECORD)
     page, results, readme = tmp_path / "RESULTS.md", tmp_path / "results", tmp_path / "README.md"

@@ -1,13 +1,18 @@
 """The training step: resume, ranks, mixed precision, clipping, and what it says when something is wrong."""
 
+import copy
+import json
 import logging
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from detectron2.engine import HookBase
 from detectron2.solver import LRMultiplier
 from fvcore.common.param_scheduler import CosineParamScheduler
 
+from mtl_d2.engine.bad_steps import DivergedError
 from mtl_d2.engine.fit import fit
 from mtl_d2.engine.launch import create_ddp, launch, unwrap
 from mtl_d2.engine.optimizer import gradient_clipper
@@ -116,20 +121,107 @@ def test_clipping_bounds_gradients_and_skips_parameters_without_one(tmp_path: Pa
     assert 0.9e-3 < bounded < 1.001e-3
 
 
-def test_a_nan_names_iteration_task_and_term_and_spares_the_checkpoint(tmp_path: Path) -> None:
+def test_a_step_with_a_nan_is_named_skipped_and_counted(tmp_path: Path, caplog) -> None:
     model = toy_network()
     model.nan_at = 2
-    with pytest.raises(FloatingPointError, match=r"iteration=2 on rank 0: loss_edge \(task 'edge'\) = nan"):
-        run(make_trainer(model, log_period=4), 8, tmp_path, checkpoint_period=2)
-    assert sorted(p.name for p in tmp_path.glob("*.pth")) == ["model_0000001.pth"]
+    trainer, states = make_trainer(model, log_period=4), []
+    step = trainer.after_step
+    trainer.after_step = lambda: (
+        states.append(copy.deepcopy((model.state_dict(), trainer.optimizer.state_dict()))),
+        step(),
+    )
+    with caplog.at_level(logging.WARNING):
+        run(trainer, 4, tmp_path, checkpoint_period=2)
+    assert "iteration=2 on rank 0: loss_edge (task 'edge') = nan" in caplog.text
+    for key, value in states[1][0].items():
+        assert torch.equal(value, states[2][0][key]), key
+    momenta = [state[1]["state"] for state in states]
+    assert all(torch.equal(s["momentum_buffer"], momenta[2][i]["momentum_buffer"]) for i, s in momenta[1].items())
+    assert not torch.equal(states[3][0]["edge_head.weight"], states[2][0]["edge_head.weight"])
+    assert torch.load(tmp_path / "model_final.pth", weights_only=True)["trainer"]["bad_steps"] == 1
+    line = json.loads((tmp_path / "metrics.json").read_text().splitlines()[-1])
+    assert line["bad_steps"] == 1 and np.isfinite(line["loss_edge"])
+
+
+def test_a_gradient_that_is_not_finite_is_named_by_its_parameter(tmp_path: Path, caplog) -> None:
+    model = toy_network()
+    model.edge_head.bias.register_hook(lambda gradient: gradient / 0)
+    with pytest.raises(DivergedError, match="2 steps in a row .* the gradient of edge_head.bias"):
+        run(make_trainer(model, max_bad_steps=2), 8, tmp_path)
+
+
+def test_too_many_bad_steps_in_a_row_stop_the_run_with_the_last_good_state(tmp_path: Path) -> None:
+    model = toy_network()
+    trainer = make_trainer(model, max_bad_steps=3)
+    good = {}
+    forward = model.forward
+
+    def diverge(batch: list[dict]) -> dict[str, torch.Tensor]:
+        losses = forward(batch)
+        if trainer.iter < 2:
+            return losses
+        good.setdefault("weight", model.edge_head.weight.detach().clone())
+        return {**losses, "loss_sem_seg": losses["loss_sem_seg"] * float("inf")}
+
+    model.forward = diverge
+    with pytest.raises(
+        DivergedError, match=r"3 steps .*iteration=4 on rank 0: loss_sem_seg \(task 'sem_seg'\) = -?inf"
+    ):
+        run(trainer, 30, tmp_path, schedule=30)
+    found = torch.load(tmp_path / "model_0000004.pth", weights_only=True)
+    assert torch.equal(found["model"]["edge_head.weight"], good["weight"])
+    second = make_trainer(ToyNetwork())
+    run(second, 6, tmp_path, schedule=30, resume=True)
+    assert second.start_iter == 5
+
+
+def test_a_bad_step_between_good_ones_does_not_stop_the_run(tmp_path: Path) -> None:
+    model = toy_network()
+    model.nan_at = 1
+    trainer = make_trainer(model, max_bad_steps=2)
+    forward = model.forward
+
+    def every_other(batch: list[dict]) -> dict[str, torch.Tensor]:
+        model.nan_at = model.steps if model.steps % 2 else -1
+        return forward(batch)
+
+    model.forward = every_other
+    run(trainer, 6, tmp_path)
+    assert trainer.bad_steps.total == 3
 
 
 def test_a_checkpoint_of_a_diverged_model_is_refused(tmp_path: Path) -> None:
-    model = toy_network()
-    model.nan_at = 2
+    class Poison(HookBase):
+        def after_step(self) -> None:
+            if self.trainer.iter == 2:
+                self.trainer.model.unused.weight.data.fill_(torch.nan)
+
+    trainer = make_trainer(toy_network(), log_period=20)
+    trainer.register_hooks([Poison()])
     with pytest.raises(FloatingPointError, match=r"infinite or NaN: model_0000003.pth is not written"):
-        run(make_trainer(model, log_period=20), 30, tmp_path, checkpoint_period=2)
+        run(trainer, 30, tmp_path, checkpoint_period=2)
     assert (tmp_path / "last_checkpoint").read_text() == "model_0000001.pth"
+
+
+def test_hooks_see_the_gradients_before_the_update(tmp_path: Path) -> None:
+    class DropGradients(HookBase):
+        def after_backward(self) -> None:
+            for p in self.trainer.model.edge_head.parameters():
+                assert p.grad.any()
+                p.grad = None
+
+    model = toy_network()
+    before = model.edge_head.weight.detach().clone()
+    trainer = make_trainer(model)
+    trainer.register_hooks([DropGradients()])
+    run(trainer, 2, tmp_path)
+    assert torch.equal(model.edge_head.weight, before)
+
+
+@pytest.mark.parametrize(("option", "value"), [("accumulate_steps", 0), ("accumulate_steps", 2), ("max_bad_steps", 0)])
+def test_numbers_that_cannot_be_are_refused_by_their_key(option: str, value: int) -> None:
+    with pytest.raises(ValueError, match=rf"SOLVER.MTL.(ACCUMULATE_STEPS|MAX_BAD_STEPS) is {value}"):
+        make_trainer(toy_network(), **{option: value})
 
 
 def test_skipped_images_are_warned_of_once_counted_and_kept_over_a_resume(tmp_path: Path, caplog) -> None:
@@ -149,8 +241,6 @@ def test_skipped_images_are_warned_of_once_counted_and_kept_over_a_resume(tmp_pa
 
 
 def test_metrics_are_means_of_the_period(tmp_path: Path) -> None:
-    import json
-
     trainer = make_trainer(toy_network(), log_period=2)
     seen = []
     forward = trainer.model.forward

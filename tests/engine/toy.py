@@ -1,12 +1,15 @@
-"""A stand-in network with what the engine must respect: random sampling, an idle layer, a balancer."""
+"""Stand-in networks with what the engine must respect: random sampling, an idle layer, tasks, a balancer."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from types import SimpleNamespace
 
 import torch
 from torch import nn
 
-from mtl_d2.tasks.base import zero_over
+from mtl_d2.meta_arch import MultiTaskFPN
+from mtl_d2.tasks import TaskBatch, TaskBranch
+from mtl_d2.tasks.base import Features, zero_over
+from mtl_d2.testing import ALL_TASKS
 
 
 class ToyNetwork(nn.Module):
@@ -54,3 +57,70 @@ def batches(start: int = 0, rank: int = 0, size: int = 2) -> Iterator[list[dict]
 def toy_network() -> ToyNetwork:
     torch.manual_seed(0)
     return ToyNetwork()
+
+
+class ToyTrunk(nn.Module):
+    """Two levels of features of images (3, 8, 8)."""
+
+    size_divisibility = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, padding=1)
+        self.level2 = nn.Conv2d(4, 4, 1)
+        self.level3 = nn.Conv2d(4, 4, 3, stride=2, padding=1)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        x = self.stem(x).tanh()
+        return {"p2": self.level2(x).tanh(), "p3": self.level3(x).tanh()}
+
+
+class ToyBranch(TaskBranch):
+    """A regression from some levels, of random pixels."""
+
+    metric = "toy/error"
+
+    def __init__(self, name: str, levels: tuple[str, ...], head: nn.Module | None = None) -> None:
+        self.name, self.levels = name, levels
+        self.label_keys = (f"{name}_label",)
+        self.head = head or nn.Conv2d(4, 1, 1)
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        return {f"{self.name}_head": self.head}
+
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        return (f"loss_{self.name}", f"loss_{self.name}_size")
+
+    def losses(self, features: Features, batch: TaskBatch) -> dict[str, torch.Tensor]:
+        label = torch.stack([x[self.label_keys[0]] for x in batch.inputs])[:, None, None, None]
+        found = [self.head(features[level]).float() for level in self.levels]
+        keep = [(torch.rand(x.shape) < 0.8).float() for x in found]
+        error = sum((k * (x - label)).square().mean() for k, x in zip(keep, found, strict=True))
+        return {f"loss_{self.name}": error, f"loss_{self.name}_size": 0.1 * found[0].square().mean()}
+
+    build = inference = postprocess = build_evaluator = None  # only trained
+
+
+def multitask_network(balancer: nn.Module, trunk: nn.Module | None = None) -> MultiTaskFPN:
+    """MultiTaskFPN itself, as small as can be: "instance" and "edge" read one level, "sem_seg" both."""
+    torch.manual_seed(0)
+    return MultiTaskFPN(
+        backbone=trunk or ToyTrunk(),
+        branches=[ToyBranch("instance", ("p2",)), ToyBranch("sem_seg", ("p2", "p3")), ToyBranch("edge", ("p3",))],
+        balancer=balancer,
+        pixel_mean=(0.0, 0.0, 0.0),
+        pixel_std=(1.0, 1.0, 1.0),
+    )
+
+
+def labelled_images(step: int, rank: int, labels: Collection[str] = ALL_TASKS, size: int = 2) -> list[dict]:
+    """Images that are a function of (step, rank), with labels that the tasks disagree about."""
+    generator = torch.Generator().manual_seed(1000 * rank + step)
+    signs = {"instance": 1.0, "sem_seg": -2.0, "edge": 0.5}
+    images = []
+    for _ in range(size):
+        image, number = torch.randn(3, 8, 8, generator=generator), torch.rand((), generator=generator)
+        images.append({"image": image, **{f"{task}_label": signs[task] * (1 + number) for task in labels}})
+    return images

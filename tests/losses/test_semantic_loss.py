@@ -90,10 +90,84 @@ def test_focal_with_gamma_zero_is_the_cross_entropy():
 
 def test_focal_weighs_each_class():
     logits, targets = torch.zeros(1, 2, 3), torch.tensor([[0, 1, IGNORE]])
-    loss = softmax_focal_loss(logits, targets, gamma=0, alpha=torch.tensor([1.0, 3.0]), reduction="none")
+    loss = softmax_focal_loss(logits, targets, gamma=0, weight=torch.tensor([1.0, 3.0]), reduction="none")
     assert loss.tolist() == [[pytest.approx(math.log(2)), pytest.approx(3 * math.log(2)), 0]]
-    total = softmax_focal_loss(logits, targets, gamma=0, alpha=torch.tensor([1.0, 3.0]), reduction="sum")
+    total = softmax_focal_loss(logits, targets, gamma=0, weight=torch.tensor([1.0, 3.0]), reduction="sum")
     assert total.item() == pytest.approx(4 * math.log(2))
+
+
+def test_the_weighted_cross_entropy_is_that_of_torch():
+    logits, targets = random_batch(size=33)
+    weight = torch.tensor([0.2, 0.0, 3.0, 1.0])
+    ours, theirs = logits.float().requires_grad_(), logits.float().requires_grad_()
+    value = masked_cross_entropy(ours, targets, weight=weight)
+    reference = F.cross_entropy(theirs, targets, weight, ignore_index=IGNORE)
+    value.backward()
+    reference.backward()
+    torch.testing.assert_close(value, reference)
+    torch.testing.assert_close(ours.grad, theirs.grad)
+    torch.testing.assert_close(softmax_focal_loss(logits.float(), targets, gamma=0, weight=weight), reference)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_weights_of_one_are_no_weights_to_the_bit(loss):
+    logits, targets = random_batch(size=33)
+    values, gradients = [], []
+    for weight in (None, torch.ones(4)):
+        leaf = logits.float().requires_grad_()
+        values.append(loss(leaf, targets, weight=weight))
+        values[-1].backward()
+        gradients.append(leaf.grad)
+    assert torch.equal(*values) and torch.equal(*gradients)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_weights_twice_as_large_change_nothing(loss):
+    logits, targets = random_batch()
+    weight = torch.tensor([0.2, 0.0, 3.0, 1.0])
+    assert torch.allclose(loss(logits, targets, weight=2 * weight), loss(logits, targets, weight=weight))
+    assert not torch.allclose(loss(logits, targets, weight=weight), loss(logits, targets))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_gradient_of_a_weighted_loss_is_right(loss):
+    logits, targets = random_batch(images=2, size=2)
+    weight = torch.tensor([0.2, 0.0, 3.0, 1.0])
+    assert torch.autograd.gradcheck(lambda x: loss(x, targets, weight=weight), logits.requires_grad_())
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_where_only_classes_of_weight_zero_are_there_the_loss_is_zero_with_a_gradient(loss):
+    logits = torch.randn(2, 3, 4, 4, requires_grad=True)
+    value = loss(logits, torch.ones(2, 4, 4, dtype=torch.long), weight=torch.tensor([1.0, 0.0, 1.0]))
+    value.backward()
+    assert value.item() == 0 and torch.equal(logits.grad, torch.zeros_like(logits))
+
+
+def test_weighted_focal_of_an_even_guess_is_the_value_computed_by_hand():
+    # Three pixels at p = 1/2: 1/4 log 2 each, whatever their weights 1, 1 and 4.
+    targets = torch.tensor([[0, 0, 1, IGNORE]])
+    loss = softmax_focal_loss(torch.zeros(1, 2, 4), targets, weight=torch.tensor([1.0, 4.0]))
+    assert loss.item() == pytest.approx(0.25 * math.log(2))
+    # The first is sure and right: what is left is 1 + 4 of 1 + 1 + 4.
+    logits = torch.zeros(1, 2, 4)
+    logits[0, 0, 0] = 100
+    loss = softmax_focal_loss(logits, targets, weight=torch.tensor([1.0, 4.0]))
+    assert loss.item() == pytest.approx(5 / 6 * 0.25 * math.log(2))
+
+
+def test_weighted_dice_of_an_even_guess_is_the_value_computed_by_hand():
+    weight = torch.tensor([1.0, 3.0, 50.0])  # the third class is not there
+    logits = torch.zeros(1, 3, 1, 4)
+    logits[:, 2] = -100
+    loss = dice_loss(logits, torch.tensor([[[0, 0, 1, IGNORE]]]), weight=weight)
+    assert loss.item() == pytest.approx(1 - (1 * 2 / 2.75 + 3 * 1 / 1.75) / 4)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_weights_for_another_number_of_classes_are_an_error(loss):
+    with pytest.raises(ValueError, match=rf"{loss.__name__}: weight has shape \(3,\), expected \(4,\)"):
+        loss(*random_batch(), weight=torch.ones(3))
 
 
 @pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
@@ -105,7 +179,7 @@ def test_focal_of_a_sure_and_right_pixel_has_a_finite_gradient(gamma):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"gamma": -1}, "gamma is -1"), ({"reduction": "max"}, "'max'"), ({"alpha": torch.ones(3)}, r"\(3,\)")],
+    [({"gamma": -1}, "gamma is -1"), ({"reduction": "max"}, "'max'"), ({"weight": torch.ones(3)}, r"\(3,\)")],
 )
 def test_focal_names_the_argument_at_fault(options, message):
     with pytest.raises(ValueError, match=message):

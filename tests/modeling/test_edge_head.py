@@ -1,5 +1,7 @@
 """The edge head: strides, levels, targets, memory."""
 
+import math
+
 import pytest
 import torch
 from detectron2.layers import ShapeSpec
@@ -7,6 +9,7 @@ from torch.nn import functional as F
 
 from mtl_d2.losses import EDGE_LOSSES
 from mtl_d2.modeling.edge import FPNEdgeHead
+from mtl_d2.testing import tiny_cfg
 
 SHAPES = {f"p{level}": ShapeSpec(channels=8, stride=2**level) for level in (2, 3, 4, 5)}
 
@@ -92,3 +95,13 @@ def test_no_map_is_wider_than_the_logits_at_full_resolution():
 def test_stride_must_divide_the_finest_level():
     with pytest.raises(ValueError, match=r"STRIDE is 8: expected a divisor of 4"):
         _head(stride=8)
+
+
+def test_the_fixed_loss_has_the_weight_that_the_config_says():
+    cfg = tiny_cfg(**{"MODEL.MTL.EDGE_HEAD.LOSS": "fixed", "MODEL.MTL.EDGE_HEAD.POSITIVE_WEIGHT": 0.8})
+    levels = {f"p{i}": ShapeSpec(channels=8, stride=2**i) for i in range(2, 6)}
+    loss = FPNEdgeHead(cfg, levels).loss(torch.zeros(1, 1, 4), torch.tensor([[[1, 0, 0, 255]]]))
+    assert loss.item() == pytest.approx((0.8 + 2 * 0.2) / 3 * math.log(2))
+    cfg.MODEL.MTL.EDGE_HEAD.POSITIVE_WEIGHT = 1.0
+    with pytest.raises(ValueError, match=r"MODEL.MTL.EDGE_HEAD.POSITIVE_WEIGHT is 1.0, expected a share in \(0, 1\)"):
+        FPNEdgeHead(cfg, levels)

@@ -153,3 +153,93 @@ def test_an_unknown_loss_is_an_error_that_names_the_key(rcnn_cfg):
     rcnn_cfg.MODEL.MTL.ROI_BOX_HEAD.CLS_LOSS = "hinge"
     with pytest.raises(ValueError, match=r"MODEL.MTL.ROI_BOX_HEAD.CLS_LOSS is 'hinge'"):
         build(rcnn_cfg)
+
+
+REGIONS = ((0, 2, 3), (1, 3, 3, 0))
+
+
+def weighted(cfg, weights, cls_loss="ce"):
+    cfg.MODEL.MTL.ROI_BOX_HEAD.CLS_LOSS = cls_loss
+    cfg.MODEL.MTL.ROI_BOX_HEAD.CLASS_WEIGHTS = weights
+    return build(cfg)
+
+
+def gradients(predictor, losses):
+    sum(losses.values()).backward()
+    return [p.grad for p in predictor.parameters()]
+
+
+@pytest.mark.parametrize("cls_loss", ["ce", "focal"])
+def test_weights_of_one_are_no_weights_to_the_bit(rcnn_cfg, cls_loss):
+    proposals = [make_proposals(*classes) for classes in REGIONS]
+    ours, plain = weighted(rcnn_cfg, [1.0, 1, 1, 1], cls_loss), weighted(rcnn_cfg, None, cls_loss)
+    losses, expected = run(ours, proposals)[1], run(plain, proposals)[1]
+    assert losses == expected
+    assert all(torch.equal(*pair) for pair in zip(gradients(ours, losses), gradients(plain, expected), strict=True))
+    assert list(ours.state_dict()) == list(plain.state_dict())
+
+
+def test_weighted_cross_entropy_is_that_of_torch_with_a_weight_of_its_own_for_the_background(rcnn_cfg):
+    weights = [0.5, 4.0, 1.0, 0.25]
+    predictor = weighted(rcnn_cfg, weights)
+    (scores, _), losses = run(predictor, [make_proposals(*classes) for classes in REGIONS])
+    expected = F.cross_entropy(scores, torch.tensor([c for image in REGIONS for c in image]), torch.tensor(weights))
+    torch.testing.assert_close(losses["loss_cls"], expected)
+    plain = run(weighted(rcnn_cfg, None), [make_proposals(*classes) for classes in REGIONS])[1]
+    assert losses["loss_box_reg"] == plain["loss_box_reg"]
+
+
+def test_weighted_focal_of_undecided_scores_is_the_value_computed_by_hand(rcnn_cfg):
+    predictor = weighted(rcnn_cfg, [2.0, 1.0, 3.0, 0.5], "focal")
+    torch.nn.init.zeros_(predictor.cls_score.weight)
+    torch.nn.init.zeros_(predictor.cls_score.bias)
+    # Each of three regions has three sigmoids at 1/2: a foreground one a positive and two negatives.
+    losses = run(predictor, [make_proposals(0, 2, 3)])[1]
+    foreground, background = 0.25 + 2 * 0.75, 3 * 0.75
+    expected = ((2 + 3) * foreground + 0.5 * background) * 0.25 * math.log(2) / (2 + 3)
+    assert losses["loss_cls"].item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("cls_loss", ["ce", "focal"])
+@pytest.mark.parametrize("gt_classes", [(), (3, 3), (1,)], ids=["no region", "no foreground", "of weight 0"])
+def test_weighted_losses_are_finite_and_attached_without_what_they_weigh(rcnn_cfg, cls_loss, gt_classes):
+    predictor = weighted(rcnn_cfg, [1.0, 0.0, 2.0, 1.0], cls_loss)
+    losses = run(predictor, [make_proposals(*gt_classes)])[1]
+    assert all(g is not None and g.isfinite().all() for g in gradients(predictor, losses))
+    assert losses["loss_cls"] >= 0 and (len(gt_classes) == 2 or losses["loss_cls"] == 0)
+
+
+def test_a_wrong_number_of_weights_says_what_the_last_is_for(rcnn_cfg):
+    with pytest.raises(ValueError, match=r"CLASS_WEIGHTS has 3 numbers, expected 4: .* one for the background"):
+        weighted(rcnn_cfg, [1.0, 1, 1])
+
+
+@pytest.mark.parametrize("box_loss", ["smooth_l1", "iou", "giou", "diou", "ciou"])
+@pytest.mark.parametrize("agnostic", [False, True])
+@pytest.mark.parametrize("cls_loss", ["ce", "focal"])
+def test_the_losses_of_the_regions_add_up_to_the_losses(rcnn_cfg, box_loss, agnostic, cls_loss):
+    rcnn_cfg.MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE = box_loss
+    rcnn_cfg.MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG = agnostic
+    rcnn_cfg.MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_WEIGHT = 3.0
+    rcnn_cfg.MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA = 0.5
+    predictor = weighted(rcnn_cfg, None, cls_loss)
+    background = make_proposals(3, 3)
+    background.remove("gt_boxes")  # as of an image without an object
+    proposals = [make_proposals(*REGIONS[0]), background]
+    predictions, losses = run(predictor, proposals)
+    regions = predictor.region_losses(predictions, proposals)
+    assert regions.shape == (5,) and not regions.requires_grad
+    share = 2 if cls_loss == "focal" else 5  # foreground regions, or all
+    torch.testing.assert_close(regions.sum(), losses["loss_cls"] * share + losses["loss_box_reg"] * 5)
+    assert (regions[3:] < regions[:2].min()).all() or cls_loss == "focal"
+
+
+def test_the_loss_of_a_region_is_that_of_the_region_alone(rcnn_cfg):
+    predictor = weighted(rcnn_cfg, None)
+    proposals = make_proposals(0, 2, 3)
+    (scores, deltas), _ = run(predictor, [proposals])
+    regions = predictor.region_losses((scores, deltas), [proposals])
+    for i in range(3):
+        with EventStorage():
+            alone = predictor.losses((scores[i : i + 1], deltas[i : i + 1]), [proposals[i : i + 1]])
+        torch.testing.assert_close(regions[i], sum(alone.values()).detach())

@@ -173,3 +173,46 @@ def test_an_unknown_loss_is_an_error_that_names_the_key(rcnn_cfg, input_shape):
     rcnn_cfg.MODEL.MTL.RPN.OBJECTNESS_LOSS = "hinge"
     with pytest.raises(ValueError, match=r"MODEL.MTL.RPN.OBJECTNESS_LOSS is 'hinge'"):
         build(rcnn_cfg, input_shape)
+
+
+def weighted(cfg, input_shape, weight, objectness="ce"):
+    cfg.MODEL.MTL.RPN.OBJECTNESS_LOSS, cfg.MODEL.MTL.RPN.POSITIVE_WEIGHT = objectness, weight
+    return build(cfg, input_shape)
+
+
+@pytest.mark.parametrize("objectness", ["ce", "focal"])
+def test_positive_anchors_count_as_often_as_their_weight_says(
+    rcnn_cfg, input_shape, images, features, make_targets, objectness
+):
+    targets = [make_targets(*BOXES), make_targets()]
+    losses = {
+        weight: run(weighted(rcnn_cfg, input_shape, weight, objectness), images, features, targets)[1]
+        for weight in (1.0, 2.0, 5.0)
+    }
+    positives = losses[2.0]["loss_rpn_cls"] - losses[1.0]["loss_rpn_cls"]
+    assert positives > 0
+    torch.testing.assert_close(losses[5.0]["loss_rpn_cls"], losses[1.0]["loss_rpn_cls"] + 4 * positives)
+    torch.testing.assert_close(losses[5.0]["loss_rpn_loc"], losses[1.0]["loss_rpn_loc"])
+
+
+def test_the_weighted_objectness_is_torchs_cross_entropy_with_that_positive_weight(
+    rcnn_cfg, input_shape, images, features, make_targets
+):
+    rpn = weighted(rcnn_cfg, input_shape, 3.0)
+    targets = [make_targets(*BOXES), make_targets(*BOXES[:1])]
+    losses = run(rpn, images, features, targets)[1]
+    levels = [features["p2"], features["p3"]]
+    torch.manual_seed(1)
+    labels = torch.stack(rpn.label_and_sample_anchors(rpn.anchor_generator(levels), targets)[0])
+    logits = torch.cat([x.permute(0, 2, 3, 1).flatten(1) for x in rpn.rpn_head(levels)[0]], 1)
+    valid = labels >= 0
+    expected = F.binary_cross_entropy_with_logits(
+        logits[valid], labels[valid].float(), pos_weight=torch.tensor(3.0), reduction="sum"
+    )
+    torch.testing.assert_close(losses["loss_rpn_cls"], expected / (2 * rpn.batch_size_per_image))
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_positive_weight_out_of_range_is_named(rcnn_cfg, input_shape, value):
+    with pytest.raises(ValueError, match=f"MODEL.MTL.RPN.POSITIVE_WEIGHT is {value}, expected a finite number above 0"):
+        weighted(rcnn_cfg, input_shape, value)

@@ -2,10 +2,13 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
 
+from mtl_d2.losses import HardPixels
 from mtl_d2.modeling.sem_seg import MultiTaskSemSegFPNHead
+from mtl_d2.testing import tiny_cfg
 
 SHAPES = {"p2": ShapeSpec(channels=8, stride=4), "p3": ShapeSpec(channels=8, stride=8)}
 ARGS = {"num_classes": 3, "conv_dims": 32, "common_stride": 4, "norm": "GN", "ignore_value": 255}
@@ -54,3 +57,68 @@ def test_no_valid_pixel_gives_zero_with_a_gradient(loss):
     value.backward()
     assert value == 0
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in head.parameters())
+
+
+def _loss(features=None, targets=None, **options):
+    torch.manual_seed(2)
+    head = MultiTaskSemSegFPNHead(SHAPES, **options, **ARGS)
+    value = head(features or _features(), _targets() if targets is None else targets)[1]["loss_sem_seg"]
+    value.backward()
+    return value, [p.grad for p in head.parameters()], head
+
+
+@pytest.mark.parametrize("loss", ["ce", "focal", "dice"])
+def test_weights_of_one_are_no_weights_to_the_bit(loss):
+    (value, gradients, head), (reference, expected, plain) = _loss(loss=loss, class_weights=[1, 1, 1]), _loss(loss=loss)
+    assert torch.equal(value, reference)
+    assert all(torch.equal(*pair) for pair in zip(gradients, expected, strict=True))
+    assert list(head.state_dict()) == list(plain.state_dict())
+
+
+def test_class_weights_are_those_of_torch():
+    value, _, head = _loss(class_weights=[0.5, 3.0, 0.0])
+    with torch.no_grad():
+        logits = F.interpolate(head.layers(_features()), scale_factor=4, mode="bilinear", align_corners=False)
+    expected = F.cross_entropy(logits, _targets(), torch.tensor([0.5, 3.0, 0.0]), ignore_index=255)
+    torch.testing.assert_close(value.detach(), expected)
+
+
+def test_hard_pixels_are_the_mean_of_the_largest_losses_and_leave_dice_alone():
+    hard = HardPixels(fraction=0.1)
+    value, gradients, head = _loss(hard_pixels=hard)
+    with torch.no_grad():
+        logits = F.interpolate(head.layers(_features()), scale_factor=4, mode="bilinear", align_corners=False)
+    losses = F.cross_entropy(logits, _targets(), ignore_index=255, reduction="none").flatten()
+    count = -(-(_targets() != 255).sum().item() // 10)
+    torch.testing.assert_close(value.detach(), losses.sort(descending=True).values[:count].mean())
+    assert all(g.isfinite().all() for g in gradients) and any(g.any() for g in gradients)
+    extra = _loss(loss="dice", hard_pixels=hard)[0] - value
+    torch.testing.assert_close(extra, _loss(loss="dice")[0] - _loss(loss="ce")[0])
+
+
+@pytest.mark.parametrize("options", [{"class_weights": [1, 2, 0.5]}, {"hard_pixels": HardPixels(fraction=0.2)}])
+def test_with_an_unlabelled_image_or_none_labelled_weights_and_hard_pixels_stay_finite(options):
+    targets = _targets()
+    targets[1] = 255
+    half = _loss(targets=targets, **options)
+    alone = _loss({k: f[:1] for k, f in _features().items()}, targets[:1], **options)
+    torch.testing.assert_close(half[0], alone[0])
+    value, gradients, _ = _loss(targets=torch.full_like(targets, 255), **options)
+    assert value == 0 and all(not g.any() for g in gradients)
+
+
+def test_the_config_gives_weights_and_hard_pixels():
+    cfg = tiny_cfg(
+        **{
+            "MODEL.MTL.SEM_SEG_HEAD.CLASS_WEIGHTS": [1.0, 2, 3, 4],
+            "MODEL.MTL.SEM_SEG_HEAD.OHEM.THRESHOLD": 0.7,
+            "MODEL.MTL.SEM_SEG_HEAD.OHEM.MIN_KEPT": 0.25,
+        }
+    )
+    levels = {f"p{i}": ShapeSpec(channels=8, stride=2**i) for i in range(2, 6)}
+    head = MultiTaskSemSegFPNHead(cfg, levels)
+    assert head.class_weights().tolist() == [1, 2, 3, 4]
+    assert head.hard_pixels == HardPixels(threshold=0.7, min_kept=0.25)
+    cfg.MODEL.MTL.SEM_SEG_HEAD.CLASS_WEIGHTS = [1.0, 2]
+    with pytest.raises(ValueError, match="SEM_SEG_HEAD.CLASS_WEIGHTS has 2 numbers, expected 4: one for each of MODEL"):
+        MultiTaskSemSegFPNHead(cfg, levels)

@@ -1,24 +1,17 @@
 """How often an image comes in an epoch, by how rare its classes are and whether it has objects at all."""
 
-import logging
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from detectron2.config import CfgNode
 from detectron2.utils import comm
-from tqdm import tqdm
 
-from ..images import BrokenSampleError
-from ..label_maps import read_sem_seg
+from ..class_counts import own_semantic_pixels, thing_ids
 from ..labels import has_objects, is_labelled
-
-logger = logging.getLogger(__name__)
 
 Record = Mapping[str, Any]
 Classes = Sequence[int] | np.ndarray | None
-_THREADS = 8  # the work is waiting for a disk
 
 
 def image_factors(cfg: CfgNode, records: Sequence[Record]) -> np.ndarray:
@@ -38,7 +31,7 @@ def image_factors(cfg: CfgNode, records: Sequence[Record]) -> np.ndarray:
     if rare > 0 or frequent > 0:
         kinds: list[Sequence[Classes]] = []
         if "instance" in tasks:
-            kinds.append([_thing_classes(record) for record in records])
+            kinds.append([thing_ids(record) for record in records])
         if mtl.REPEAT_SEM_SEG and "sem_seg" in tasks:
             kinds.append(sem_seg_classes(records, cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE))
         if not kinds:
@@ -85,27 +78,7 @@ def sem_seg_classes(records: Sequence[Record], ignore_value: int) -> list[np.nda
 
     A file that cannot be read has none: the training replaces its image.
     """
-    rank, num_ranks = comm.get_rank(), comm.get_world_size()
-    mine = range(rank, len(records), num_ranks)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        found = pool.map(lambda i: _sem_seg_ids(records[i], ignore_value), mine)
-        bar = tqdm(found, "Classes of the semantic maps", len(mine), unit="image", disable=True if rank else None)
-        parts = comm.all_gather(list(bar))
+    num_ranks = comm.get_world_size()
+    mine = own_semantic_pixels(records, ignore_value)
+    parts = comm.all_gather([None if pixels is None else np.flatnonzero(pixels) for pixels in mine])
     return [parts[i % num_ranks][i // num_ranks] for i in range(len(records))]
-
-
-def _sem_seg_ids(record: Record, ignore_value: int) -> np.ndarray | None:
-    if not is_labelled(record, "sem_seg"):
-        return None
-    try:
-        label = read_sem_seg(record, None, ignore_value)
-    except BrokenSampleError as error:
-        logger.warning("%s", error)
-        return np.empty(0, np.int64)
-    return np.setdiff1d(np.flatnonzero(np.bincount(label.ravel())), [ignore_value])
-
-
-def _thing_classes(record: Record) -> list[int] | None:
-    if not is_labelled(record, "instance"):
-        return None
-    return [annotation["category_id"] for annotation in record["annotations"] if not annotation.get("iscrowd", 0)]

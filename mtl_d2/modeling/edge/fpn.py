@@ -1,6 +1,7 @@
 """An edge head on several FPN levels that predicts finer than it computes."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from fvcore.nn import weight_init
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...losses import EDGE_LOSSES
+from ...losses import EDGE_LOSSES, fixed_weight_loss
 from ...structures import downsample_edges
 from .build import EDGE_HEADS_REGISTRY
 
@@ -109,7 +110,7 @@ class FPNEdgeHead(nn.Module):
             "norm": head.NORM,
             "stride": head.STRIDE,
             "stem_dim": head.STEM_DIM,
-            "loss": EDGE_LOSSES[head.LOSS],
+            "loss": _edge_loss(head.LOSS, head.POSITIVE_WEIGHT),
             "loss_weight": head.LOSS_WEIGHT,
         }
 
@@ -147,6 +148,15 @@ class FPNEdgeHead(nn.Module):
         """The edge loss at the prediction's stride; targets are brought to it by max-pooling."""
         targets = downsample_edges(targets, self.stride)
         return {"loss_edge": self.loss(logits.squeeze(1), targets) * self.loss_weight}
+
+
+def _edge_loss(name: str, positive_weight: float) -> Callable[[Tensor, Tensor], Tensor]:
+    """The loss of that name, the fixed one with the given weight of the edge pixels."""
+    if name != "fixed":
+        return EDGE_LOSSES[name]
+    if not 0 < positive_weight < 1:
+        raise ValueError(f"MODEL.MTL.EDGE_HEAD.POSITIVE_WEIGHT is {positive_weight}, expected a share in (0, 1)")
+    return partial(fixed_weight_loss, positive_weight=positive_weight)
 
 
 def _memory_format(x: Tensor) -> torch.memory_format:

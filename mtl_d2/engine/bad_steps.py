@@ -1,0 +1,79 @@
+"""Steps that are not taken, because a loss or a gradient is infinite or NaN."""
+
+import logging
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from .launch import unwrap
+from .loss_log import blame
+
+logger = logging.getLogger(__name__)
+
+
+class DivergedError(FloatingPointError):
+    """Too many steps in a row had losses or gradients that are infinite or NaN; the weights are as before them."""
+
+
+class BadSteps:
+    """Counts the steps that were skipped, and says why they were.
+
+    Args:
+        max_in_a_row: so many of them end the training.
+
+    Attributes:
+        total: how many there were.
+        in_a_row: how many since the last good one.
+    """
+
+    def __init__(self, max_in_a_row: int) -> None:
+        if max_in_a_row < 1:
+            raise ValueError(f"SOLVER.MTL.MAX_BAD_STEPS is {max_in_a_row}: expected 1 or more.")
+        self.max_in_a_row = max_in_a_row
+        self.total = 0
+        self.in_a_row = 0
+        self._last = ""
+
+    def add(self, iteration: int, reason: str) -> None:
+        self.total += 1
+        self.in_a_row += 1
+        self._last = f"iteration={iteration} {reason}"
+        logger.warning("Infinite or NaN, so this step is skipped: %s", self._last)
+
+    def check(self) -> None:
+        """
+        Raises:
+            DivergedError: there were too many in a row; on every rank.
+        """
+        if self.in_a_row >= self.max_in_a_row:
+            raise DivergedError(
+                f"{self.in_a_row} steps in a row were skipped (SOLVER.MTL.MAX_BAD_STEPS), because losses became "
+                f"infinite or NaN; the last at {self._last}. Lower SOLVER.BASE_LR, warm up for longer, or clip "
+                "gradients; then --resume."
+            )
+
+
+def are_finite(parameters: Iterable[nn.Parameter]) -> bool:
+    """Whether all gradients are. Averaged over ranks, they and so the answer are the same on all of them."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    return not gradients or bool(torch.stack(torch._foreach_norm(gradients)).isfinite().all())
+
+
+def reason_of(model: nn.Module, losses: Mapping[str, Tensor]) -> str:
+    """What became infinite or NaN: a loss with its task and rank, else "". Every rank calls it."""
+    branches = getattr(unwrap(model), "branches", {})
+
+    def task_of(loss_name: str) -> str:
+        owners = [task for task, branch in branches.items() if loss_name in branch.loss_names]
+        return owners[0] if owners else loss_name.removeprefix("loss_")
+
+    return blame(losses, task_of)
+
+
+def reason_of_gradients(model: nn.Module) -> str:
+    """The first parameter whose gradient is infinite or NaN, in words."""
+    for name, p in unwrap(model).named_parameters():
+        if p.grad is not None and not p.grad.isfinite().all():
+            return f"the gradient of {name}, of losses that are finite"
+    return "the sum of the losses"

@@ -1,0 +1,52 @@
+"""How far the tasks pull the shared features in different directions."""
+
+import time
+from collections.abc import Sequence
+
+import torch
+from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
+from torch import Tensor
+
+from .all_reduce import mean_over_ranks
+from .buffers import kept, running_statistics
+from .feature_cut import FeatureCut
+from .task_step import TaskStep, total
+
+
+def feature_cosines(step: TaskStep) -> dict[str, Tensor | float]:
+    """``cosine/<a>/<b>`` of the tasks' gradients at the shared features, by a forward and backward pass of their own.
+
+    Nothing that the step computes depends on it: gradients, random state and running statistics stay as they are. Its
+    price, ``cosine_seconds``, is a forward pass and the backward passes of the heads.
+    """
+    start = time.perf_counter()
+    tasks = step.labelled
+    gramian = torch.zeros(len(tasks), len(tasks), device=step.network.device)
+    with kept(running_statistics(step.network)), EventStorage():
+        for part in range(len(step.parts)):
+            gramian += _rows(step, part).gramian(tasks)
+    gramian = mean_over_ranks(gramian) / comm.get_world_size()
+    return {**cosines(gramian, tasks), "cosine_seconds": time.perf_counter() - start}
+
+
+def cosines(gramian: Tensor, tasks: Sequence[str]) -> dict[str, Tensor]:
+    """``{cosine/<a>/<b>: scalar in [-1, 1]}`` of each pair of tasks, from inner products (K, K); 0 beside a zero."""
+    norms = gramian.diagonal().sqrt()
+    cosine = gramian / (norms[:, None] * norms).clamp(min=torch.finfo(gramian.dtype).tiny)
+    return {f"cosine/{a}/{b}": cosine[i, j] for i, a in enumerate(tasks) for j, b in enumerate(tasks) if i < j}
+
+
+def _rows(step: TaskStep, part: int) -> FeatureCut:
+    network, precision = step.network, step.gradients.precision
+    step.gradients.seed_part(part, step.iteration)
+    with precision.autocast(), torch.no_grad():
+        features = network.extract_features(step.parts[part])
+    cut = FeatureCut(features, network.backbone)
+    for task in step.labelled:
+        with precision.autocast():
+            loss = total(network.task_losses(task, cut.features(), step.parts[part], step.scales))
+        if loss.requires_grad:
+            precision.scale(loss).backward(inputs=list(cut.leaves.values()))
+        cut.take_row(task)
+    return cut
