@@ -1,4 +1,4 @@
-"""Every config key of mtl_d2, in the nodes MTL of MODEL, INPUT, DATALOADER, SOLVER; Detectron2's defaults stay."""
+"""Every config key of mtl_d2, in nodes MTL of MODEL, INPUT, DATALOADER, SOLVER, TEST; Detectron2's defaults stay."""
 
 from detectron2.config import CfgNode as CN
 
@@ -9,6 +9,7 @@ def add_mtl_config(cfg: CN) -> None:
     _add_input(cfg)
     _add_dataloader(cfg)
     _add_solver(cfg)
+    _add_test(cfg)
 
 
 def _add_model(cfg: CN) -> None:
@@ -189,3 +190,8 @@ def add_part(cfg: CN, part: str) -> None:
     node.STEPS = None  # steps of the run, not of the part
     node.GAMMA = None
     node.WARMUP_ITERS = None  # from START on
+
+
+def _add_test(cfg: CN) -> None:
+    cfg.TEST.MTL = CN()
+    cfg.TEST.MTL.PER_IMAGE = False  # evaluators write what a bootstrap over images needs, inference/*/per_image/*.npz

@@ -23,6 +23,7 @@ ALLOWED = {
     "separate_networks": {"tasks", "meta_arch"},
     "visualization": {"structures"},
     "benchmark": {"balancing", "data", "engine", "tasks", "testing"},
+    "comparison": {"benchmark", "data", "engine", "evaluation", "tasks", "visualization"},
     "collect_env": {"_require"},
     "_require": set(),
     "predictor": {"data", "engine", "evaluation", "meta_arch", "separate_networks", "structures", "visualization"},

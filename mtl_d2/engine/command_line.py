@@ -75,7 +75,7 @@ def _run(args: argparse.Namespace, program: str) -> None:
             lazy.run(args)
         else:
             run.run(args)
-    except (DatasetError, WeightsError, DivergedError) as error:
+    except (DatasetError, DivergedError, WeightsError) as error:
         sys.exit(f"{program}: {error}")
 
 

@@ -133,8 +133,7 @@ class MultiTaskTrainer(TrainerBase):
         self.bad_steps.check()
 
     def _parameters(self) -> list[nn.Parameter]:
-        # In the model's order, not the optimizer's: a norm is the same to the last bit whatever the groups are.
-        return list(self.model.parameters())
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def _skip(self, losses: dict[str, Tensor], before: Snapshot) -> bool:
         """Leave the step out, unless all that is wrong is that float16 gradients were scaled too far."""
@@ -153,7 +152,8 @@ class MultiTaskTrainer(TrainerBase):
         if scaler is not None and self.clip_gradients is not None:
             scaler.unscale_(self.optimizer)
         if self.clip_gradients is not None:
-            self.clip_gradients(self._parameters())
+            # In the model's order, not the optimizer's: a norm is the same to the last bit whatever the groups are.
+            self.clip_gradients(self.model.parameters())
         if scaler is None:
             self.optimizer.step()
         else:

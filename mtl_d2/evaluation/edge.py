@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from .edge_ground_truth import Record, annotator_edges, has_edge_label
 from .edge_scores import EdgeScores, check_prob, edge_counts, edge_scores
+from .per_image import EdgeCounts
 
 _BACKLOG = 4  # images waiting for each scoring process, before inference has to wait
 
@@ -42,6 +43,7 @@ class EdgeEvaluator(DatasetEvaluator):
         thresholds: number of thresholds.
         workers: scoring processes of each rank; None shares the cores among the ranks, 0 scores in this
             process.
+        per_image: write the counts in the form of the other evaluators too (see ``PerImage``).
 
     After ``evaluate`` on the first rank ``num_images`` is the number of images that were scored, and
     ``scores`` has the precision and recall curves.
@@ -57,6 +59,7 @@ class EdgeEvaluator(DatasetEvaluator):
         thin: bool = True,
         thresholds: int = 99,
         workers: int | None = None,
+        per_image: bool = False,
     ):
         self.num_images = 0
         self.scores: EdgeScores | None = None
@@ -64,6 +67,7 @@ class EdgeEvaluator(DatasetEvaluator):
         self._output_dir = None if output_dir is None else Path(output_dir)
         self._workers = _default_workers() if workers is None else workers
         self._thresholds = thresholds
+        self._per_image = per_image
         ignore_label = MetadataCatalog.get(dataset_name).get("ignore_label", 255)
         self._score = partial(
             score_record,
@@ -124,6 +128,8 @@ class EdgeEvaluator(DatasetEvaluator):
         if self._output_dir is not None:
             _save(self._output_dir, names, stacked)
             _save_curve(self._output_dir, self._dataset_name, self.scores)
+            if self._per_image:
+                EdgeCounts(tuple(names), stacked).write(self._output_dir, "edge")
         results = {
             "ODS": self.scores.ODS,
             "OIS": self.scores.OIS,

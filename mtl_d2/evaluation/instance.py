@@ -24,6 +24,8 @@ from mtl_d2.evaluation.coco_ap import (
     precision_curves,
     precision_recall,
 )
+from mtl_d2.evaluation.coco_matches import image_matches
+from mtl_d2.evaluation.per_image import write_matches
 from mtl_d2.evaluation.rle import encode_box_mask, encode_mask, to_rle
 
 logger = logging.getLogger(__name__)
@@ -51,6 +53,7 @@ class InstanceEvaluator(DatasetEvaluator):
         output_dir: str | None = None,
         max_dets: int | None = None,
         backend: Backend | None = None,
+        per_image: bool = False,
     ):
         """
         Args:
@@ -59,6 +62,7 @@ class InstanceEvaluator(DatasetEvaluator):
                 are written; None for nowhere.
             max_dets: overrides the metadata's.
             backend: what counts the matches; None for the fastest that is installed, figures are the same.
+            per_image: write the matches of each image too (see ``PerImage``).
         """
         metadata = MetadataCatalog.get(dataset_name)
         self._class_names = list(metadata.thing_classes)
@@ -69,6 +73,7 @@ class InstanceEvaluator(DatasetEvaluator):
         self._dataset_name = dataset_name
         self._backend = backend
         self._output_dir = output_dir
+        self._per_image = per_image
         self._records = {
             record["image_id"]: record for record in DatasetCatalog.get(dataset_name) if "annotations" in record
         }
@@ -148,20 +153,17 @@ class InstanceEvaluator(DatasetEvaluator):
     def _count(
         self, iou_type: IoUType, image_ids: list[int | str], detections: dict[int | str, list[CocoDict]]
     ) -> PrecisionRecall:
-        images, truth, found = [], [], []
+        images, truth, found, num_classes = [], [], [], len(self._class_names)
         for index, image_id in enumerate(image_ids):
             record = self._records[image_id]
             images.append({"id": index, "height": record["height"], "width": record["width"]})
-            truth += [{**a, "image_id": index} for a in annotations_to_coco(record, iou_type, len(self._class_names))]
+            truth += [{**a, "image_id": index} for a in annotations_to_coco(record, iou_type, num_classes)]
             found += [_detection_to_coco(d, index, iou_type) for d in detections[image_id]]
-        num_classes = len(self._class_names)
-        return precision_recall(
-            build_coco(images, truth, num_classes),
-            build_coco(images, found, num_classes),
-            iou_type,
-            self._max_dets,
-            self._backend,
-        )
+        coco = build_coco(images, truth, num_classes), build_coco(images, found, num_classes)
+        if self._per_image and self._output_dir is not None:
+            names = tuple(self._records[image_id]["file_name"] for image_id in image_ids)
+            write_matches(self._output_dir, names, image_matches(*coco, iou_type, self._max_dets), iou_type)
+        return precision_recall(*coco, iou_type, self._max_dets, self._backend)
 
     def _with_dataset_ids(self, detections: dict[int | str, list[CocoDict]]) -> list[CocoDict]:
         """COCO's result format, with the dataset's own category ids."""

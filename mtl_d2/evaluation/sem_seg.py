@@ -1,8 +1,10 @@
 """Semantic segmentation figures of the images that have a semantic map."""
 
 import logging
+import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -11,6 +13,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
+from mtl_d2.evaluation.per_image import Confusions
+from mtl_d2.evaluation.sem_seg_figures import sem_seg_figures
 from mtl_d2.structures import read_semantic_ids
 
 _LABEL_KEYS = ("sem_seg_file_name", "sem_seg_id_map")
@@ -27,11 +31,12 @@ class SemSegEvaluator(DatasetEvaluator):
     After ``evaluate()``, ``num_images`` is the number of images scored.
     """
 
-    def __init__(self, dataset_name: str, *, output_dir: str | None = None):
+    def __init__(self, dataset_name: str, *, output_dir: str | os.PathLike | None = None, per_image: bool = False):
         """
         Args:
             dataset_name: a registered dataset.
-            output_dir: unused: nothing is written; every evaluator's constructor takes it.
+            output_dir: where the statistics of each image are written; None for nowhere.
+            per_image: write them (see ``PerImage``).
         """
         metadata = MetadataCatalog.get(dataset_name)
         self._class_names = list(metadata.stuff_classes)
@@ -41,12 +46,14 @@ class SemSegEvaluator(DatasetEvaluator):
             for record in DatasetCatalog.get(dataset_name)
             if "sem_seg_file_name" in record
         }
+        self._output_dir = output_dir if per_image else None
         self.num_images = 0
         self.reset()
 
     def reset(self) -> None:
         num_classes = len(self._class_names)
         self._confusion = np.zeros((num_classes, num_classes), dtype=np.int64)  # [predicted, true]
+        self._confusions: dict[str, np.ndarray] = {}  # of each image, where they are asked for
         self._num_processed = 0
 
     def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]]) -> None:
@@ -74,7 +81,10 @@ class SemSegEvaluator(DatasetEvaluator):
                     f"{predicted.shape}, expected the label's (height, width) = {true.shape}; resize predictions to "
                     "that size."
                 )
-            self._confusion += confusion_matrix(predicted, true, num_classes)
+            confusion = confusion_matrix(predicted, true, num_classes)
+            self._confusion += confusion
+            if self._output_dir is not None:
+                self._confusions[record["file_name"]] = confusion
             self._num_processed += 1
 
     def evaluate(self) -> "OrderedDict[str, dict[str, float]]":
@@ -83,13 +93,17 @@ class SemSegEvaluator(DatasetEvaluator):
             {"sem_seg": figures} on the main process, {} elsewhere; see ``sem_seg_figures``.
         """
         comm.synchronize()
-        parts = comm.gather((self._confusion, self._num_processed))
+        parts = comm.gather((self._confusion, self._num_processed, self._confusions))
         if not comm.is_main_process():
             return OrderedDict()
-        self.num_images = sum(count for _, count in parts)
+        self.num_images = sum(count for _, count, _ in parts)
         if self.num_images == 0:
             logger.warning("No image with a semantic map was processed: mIoU is undefined.")
-        confusion = np.sum([matrix for matrix, _ in parts], axis=0)
+        confusion = np.sum([matrix for matrix, _, _ in parts], axis=0)
+        if self._output_dir is not None:
+            of_image = {name: matrix for _, _, matrices in parts for name, matrix in matrices.items()}
+            stacked = np.array([of_image[name] for name in sorted(of_image)]).reshape(-1, *confusion.shape)
+            Confusions(tuple(sorted(of_image)), stacked).write(Path(self._output_dir), "sem_seg")
         return OrderedDict(sem_seg=sem_seg_figures(confusion, self._class_names))
 
 
@@ -131,29 +145,3 @@ def confusion_matrix(predicted: np.ndarray, true: np.ndarray, num_classes: int) 
     joint = predicted.astype(np.int64) * (num_classes + 1) + true
     counts = np.bincount(joint.ravel(), minlength=num_classes * (num_classes + 1))
     return counts.reshape(num_classes, num_classes + 1)[:, :num_classes]
-
-
-def sem_seg_figures(confusion: np.ndarray, class_names: list[str]) -> dict[str, float]:
-    """Figures in 0..100 from a confusion matrix [predicted, true].
-
-    A class without true pixels has no IoU of its own (NaN), but where it is predicted it lowers mIoU, as in
-    Detectron2. The means are NaN where no pixel was labelled.
-    """
-    true_positives = confusion.diagonal().astype(float)
-    true_pixels = confusion.sum(axis=0).astype(float)
-    predicted_pixels = confusion.sum(axis=1).astype(float)
-    union = true_pixels + predicted_pixels - true_positives
-    present = true_pixels > 0
-    with np.errstate(invalid="ignore", divide="ignore"):
-        accuracy = np.where(present, true_positives / true_pixels, np.nan)
-        iou = np.where(present, true_positives / union, np.nan)
-        frequency = true_pixels / true_pixels.sum()
-        figures = {
-            "mIoU": iou[present].sum() / (union > 0).sum(),
-            "fwIoU": (iou[present] * frequency[present]).sum() if present.any() else np.nan,
-            **{f"IoU-{name}": value for name, value in zip(class_names, iou, strict=True)},
-            "mACC": accuracy[present].sum() / present.sum(),
-            "pACC": true_positives.sum() / true_pixels.sum(),
-            **{f"ACC-{name}": value for name, value in zip(class_names, accuracy, strict=True)},
-        }
-    return {name: 100.0 * float(value) for name, value in figures.items()}

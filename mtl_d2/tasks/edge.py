@@ -55,4 +55,4 @@ class EdgeBranch(TaskBranch):
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str, output_dir: str | None) -> EdgeEvaluator:
-        return EdgeEvaluator(dataset_name, output_dir=output_dir)
+        return EdgeEvaluator(dataset_name, output_dir=output_dir, per_image=cfg.TEST.MTL.PER_IMAGE)

@@ -75,4 +75,4 @@ class InstanceBranch(TaskBranch):
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str, output_dir: str | None) -> InstanceEvaluator:
-        return InstanceEvaluator(dataset_name, output_dir=output_dir)
+        return InstanceEvaluator(dataset_name, output_dir=output_dir, per_image=cfg.TEST.MTL.PER_IMAGE)

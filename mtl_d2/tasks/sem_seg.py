@@ -54,4 +54,4 @@ class SemSegBranch(TaskBranch):
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str, output_dir: str | None) -> SemSegEvaluator:
-        return SemSegEvaluator(dataset_name, output_dir=output_dir)
+        return SemSegEvaluator(dataset_name, output_dir=output_dir, per_image=cfg.TEST.MTL.PER_IMAGE)

@@ -9,6 +9,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from mtl_d2.data.datasets.described import load_described
 from mtl_d2.data.datasets.register import datasets_root
+from mtl_d2.data.datasets.subsets import parent_of, register_subset
 from mtl_d2.data.description import Description, parse_description, read_description
 from mtl_d2.data.description_classes import description_metadata
 from mtl_d2.data.schema import DatasetError
@@ -52,11 +53,15 @@ def register_description(path: str | os.PathLike, *, replace: bool = False) -> s
 
 
 def resolve_dataset(name: str) -> str:
-    """The name of a dataset, which is registered if it is given by the path of its description (``.yaml``).
+    """The name of a dataset, which is registered if it is given by the path of its description (``.yaml``), or as a
+    part of another (see :mod:`mtl_d2.data.datasets.subsets`).
 
     Raises:
-        DatasetError: see :func:`register_description`.
+        DatasetError: see :func:`register_description` and :func:`register_subset`.
     """
+    parent = parent_of(name)
+    if parent is not None and name not in DatasetCatalog.list():
+        return register_subset(resolve_dataset(parent), name)
     return register_description(name) if name.lower().endswith((".yaml", ".yml")) else name
 
 

@@ -1,0 +1,55 @@
+"""The networks of a comparison before anything is trained: each can be built, and each task has its reference."""
+
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from torch import nn
+
+from ..tasks import TaskBranch
+from .description import Candidate, Comparison, ComparisonError
+from .plan import candidate_cfg
+from .rules import Metric
+
+
+def check_networks(comparison: Comparison) -> list[Metric]:
+    """The metric of every task that has a reference.
+
+    Raises:
+        ComparisonError: a network cannot be built, a reference has not one task, two references have the same, or a
+            joint network has a task without a reference.
+    """
+    metrics: dict[str, Metric] = {}
+    for candidate in comparison.of_role("reference"):
+        (metric, *others) = _metrics(comparison, candidate)
+        if others:
+            tasks = ", ".join(m.task for m in (metric, *others))
+            raise ComparisonError(
+                f"{comparison.name}: references.{candidate.name}: MODEL.MTL.TASKS: found {tasks}, expected one task."
+            )
+        if metric.task in metrics:
+            raise ComparisonError(f"{comparison.name}: references: two are for {metric.task!r}; remove one.")
+        metrics[metric.task] = metric
+    for candidate in comparison.of_role("joint", "grid"):
+        for metric in _metrics(comparison, candidate):
+            if metrics.get(metric.task) != metric:
+                raise ComparisonError(
+                    f"{comparison.name}: {candidate.name} is scored by {metric.name} for {metric.task!r}, of which "
+                    "there is no reference; add one, or take the task out of MODEL.MTL.TASKS."
+                )
+    return list(metrics.values())
+
+
+def _metrics(comparison: Comparison, candidate: Candidate) -> list[Metric]:
+    cfg = candidate_cfg(comparison, candidate)
+    try:
+        branches: dict[str, TaskBranch] = build_on_cpu(cfg).branches  # type: ignore[assignment]
+    except (ValueError, KeyError, AssertionError, ImportError) as error:
+        raise ComparisonError(f"{comparison.name}: {candidate.name}: {error}") from error
+    return [Metric(task, branch.metric, branch.higher_is_better) for task, branch in branches.items()]
+
+
+def build_on_cpu(cfg: CfgNode) -> nn.Module:
+    """The network of a config, with random weights, whatever device it is to be trained on."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.DEVICE = "cpu"
+    return build_model(cfg)

@@ -1,0 +1,197 @@
+"""Which trainings a comparison needs: of the search, of the networks that are compared, and of longer references."""
+
+import hashlib
+import itertools
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog
+
+from ..data.datasets import resolve_datasets
+from ..data.preflight import load_records
+from ..engine.defaults import check_supported, setup_cfg
+from .description import Candidate, Comparison, ComparisonError, Overrides, flat
+
+Phase = Literal["search", "final", "longer"]
+LONGER = 4 / 3  # steps of the runs that show whether the references are trained
+FORMAT = 1  # of what a run leaves; a higher one repeats all runs
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training.
+
+    label: for people, such as "joint_equal seed 1".
+    words: KEY VALUE pairs over the base config, without OUTPUT_DIR.
+    key: of the run's content; runs of one key are the same run.
+    steps: of training.
+    images: that it is trained on, repeats counted.
+    test_sets: that it is scored on.
+    last_stage: the folder in its own where a run of several stages (SOLVER.MTL.STAGES) leaves its answers; "" of one.
+    """
+
+    label: str
+    config: str
+    words: tuple[str, ...]
+    key: str
+    steps: int
+    images: int
+    test_sets: tuple[str, ...]
+    last_stage: str = ""
+    processes: int = 1
+    threads: int = 1
+
+
+def trials(comparison: Comparison, candidate: Candidate) -> list[Overrides]:
+    """The values that the search tries for a candidate; what its own overrides set is not searched."""
+    if comparison.search is None:
+        return [{}]
+    values = {key: v for key, v in comparison.search.values.items() if key not in candidate.overrides}
+    return [dict(zip(values, choice, strict=True)) for choice in itertools.product(*values.values())]
+
+
+def search_runs(comparison: Comparison) -> dict[tuple[str, int, int], Run]:
+    """``{(candidate, number of the trial, fold): run}``, of the first seed; {} where nothing is searched.
+
+    No run of the search is trained or scored on an image of DATASETS.TEST.
+    """
+    search = comparison.search
+    if search is None:
+        return {}
+    runs = {}
+    for candidate in comparison.candidates:
+        cfg = candidate_cfg(comparison, candidate)
+        train = cfg.DATASETS.TRAIN[0]
+        ending = f"of{search.folds}seed{search.seed}"
+        tried = trials(comparison, candidate)
+        if len(tried) == 1 and candidate.role != "reference":  # references are what others' trials are held against
+            continue
+        for (number, trial), fold in itertools.product(enumerate(tried), range(search.folds)):
+            overrides = {
+                **trial,
+                **search.overrides,
+                "DATASETS.TRAIN": (f"{train}.rest{fold}{ending}",),
+                "DATASETS.TEST": (f"{train}.fold{fold}{ending}",),
+            }
+            label = f"{candidate.name} trial {number + 1} fold {fold + 1}"
+            runs[candidate.name, number, fold] = _run(comparison, candidate, overrides, comparison.seeds[0], label)
+    return runs
+
+
+def final_runs(
+    comparison: Comparison, chosen: Mapping[str, Overrides], phase: Phase = "final"
+) -> dict[tuple[str, int], Run]:
+    """``{(candidate, seed): run}`` of those in ``chosen``, scored on DATASETS.TEST and on as many training images.
+
+    Args:
+        chosen: ``{candidate: values that the search chose}``.
+        phase: "longer" for the references alone, with a third more steps.
+    """
+    runs = {}
+    for candidate in comparison.of_role("reference") if phase == "longer" else comparison.candidates:
+        if candidate.name not in chosen:
+            continue
+        cfg = candidate_cfg(comparison, candidate)
+        train, test = cfg.DATASETS.TRAIN[0], cfg.DATASETS.TEST[0]
+        size = min(len(load_records(test)), len(load_records(train)))
+        overrides: Overrides = {**chosen[candidate.name], "DATASETS.TEST": (test, f"{train}.sample{size}")}
+        if phase == "longer":
+            solver = candidate_cfg(comparison, candidate, overrides).SOLVER
+            overrides["SOLVER.MAX_ITER"] = math.ceil(LONGER * solver.MAX_ITER)
+            overrides["SOLVER.STEPS"] = tuple(round(LONGER * step) for step in solver.STEPS)
+        for seed in comparison.seeds:
+            label = f"{candidate.name}{' longer' if phase == 'longer' else ''} seed {seed}"
+            runs[candidate.name, seed] = _run(comparison, candidate, overrides, seed, label)
+    return runs
+
+
+def candidate_cfg(comparison: Comparison, candidate: Candidate, overrides: Mapping[str, Any] | None = None) -> CfgNode:
+    """The config of a candidate, with datasets registered.
+
+    Raises:
+        ComparisonError: the base config, or an override, cannot be used; or it has not one dataset to train on and
+            one to score on.
+    """
+    words = to_words({**comparison.overrides, **candidate.overrides, **(overrides or {})})
+    try:
+        cfg = setup_cfg(comparison.config, words)
+        resolve_datasets(cfg)
+        check_supported(cfg)
+    except (ValueError, FileNotFoundError) as error:
+        raise ComparisonError(f"{comparison.name}: {candidate.name}: {error}") from error
+    for key in ("TRAIN", "TEST"):
+        if overrides is None and len(cfg.DATASETS[key]) != 1:
+            found = ", ".join(cfg.DATASETS[key]) or "none"
+            raise ComparisonError(f"{comparison.config}: DATASETS.{key}: found {found}, a comparison has one dataset.")
+    return cfg
+
+
+def stages_of(cfg: CfgNode) -> list[dict[str, Any]]:
+    """What each stage of a run sets, flat, its NAME among it; [{}] of a run that has none."""
+    return [flat(stage) for stage in cfg.SOLVER.MTL.get("STAGES", [])] or [{}]
+
+
+def to_words(overrides: Mapping[str, Any]) -> list[str]:
+    """KEY VALUE words of a command line, which Detectron2's config reads back as these values."""
+    return [
+        word for key, value in overrides.items() for word in (key, value if isinstance(value, str) else repr(value))
+    ]
+
+
+def _run(comparison: Comparison, candidate: Candidate, overrides: Overrides, seed: int, label: str) -> Run:
+    own = {"TEST.EVAL_PERIOD": 0, "TEST.MTL.PER_IMAGE": True, "SOLVER.MTL.BEST_METRIC": "", "SEED": seed}
+    merged = {**overrides, **own}
+    cfg = candidate_cfg(comparison, candidate, merged)
+    stages = stages_of(cfg)
+    steps = sum(stage.get("SOLVER.MAX_ITER", cfg.SOLVER.MAX_ITER) for stage in stages)
+    return Run(
+        label=label,
+        config=comparison.config,
+        words=tuple(to_words({**comparison.overrides, **candidate.overrides, **merged})),
+        key=run_key(cfg, comparison.processes),
+        steps=steps,
+        images=steps * cfg.SOLVER.IMS_PER_BATCH,
+        test_sets=tuple(cfg.DATASETS.TEST),
+        last_stage=stages[-1].get("NAME", ""),
+        processes=comparison.processes,
+        threads=comparison.threads,
+    )
+
+
+def run_key(cfg: CfgNode, processes: int) -> str:
+    """A hash of what the results of a run depend on: config (OUTPUT_DIR aside), seed, data, weights, processes.
+
+    Detectron2's and mtl_d2's code is not in it: a record names its commit.
+    """
+    content = cfg.clone()
+    content.defrost()
+    content.OUTPUT_DIR = ""
+    data = {name: fingerprint(name) for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)}
+    weights = Path(cfg.MODEL.WEIGHTS)
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else ""
+    parts = [FORMAT, content.dump(), data, digest, processes]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@cache
+def fingerprint(dataset: str) -> str:
+    """A hash of a dataset's records, and of the sizes of the files that they name; wherever it lies.
+
+    The files themselves are not read: one that is changed in place and keeps its size goes unnoticed.
+    """
+    records = [_portable(record) for record in DatasetCatalog.get(dataset)]
+    text = json.dumps(records, sort_keys=True, default=lambda value: getattr(value, "tolist", lambda: repr(value))())
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _portable(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record with the names and sizes of its files in the place of their paths."""
+    files = {key: value for key, value in record.items() if isinstance(value, str) and os.path.isfile(value)}
+    return {**record, **{key: [os.path.basename(path), os.path.getsize(path)] for key, path in files.items()}}

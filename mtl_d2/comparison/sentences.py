@@ -1,0 +1,147 @@
+"""What the table of a comparison shows, and what it does not, in sentences; from its record alone."""
+
+import statistics
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .rules import DEVIATIONS, TRAINED_PERCENT
+
+Record = Mapping[str, Any]
+
+
+def sentences(record: Record) -> list[str]:
+    """In the order in which they should be read."""
+    return [
+        *_incomplete(record),
+        *_references(record),
+        *_best(record),
+        *_sizes(record),
+        *_balancers(record),
+        *_search(record),
+        _intervals(record),
+        *_uncounted(record),
+        *([record["note"]] if record["note"] else []),
+    ]
+
+
+def _incomplete(record: Record) -> Iterator[str]:
+    if record["failed"]:
+        yield f"Failed: {', '.join(record['failed'])}."
+    if record["missing"]:
+        yield f"Left out, since a run is missing: {', '.join(record['missing'])}."
+    if len(record["commits"]) > 1:
+        yield f"The runs are of several commits ({', '.join(record['commits'])}): the code may differ between them."
+
+
+def _references(record: Record) -> Iterator[str]:
+    for task, reference in record["references"].items():
+        name, moved = reference["network"], reference["moved_percent"]
+        if reference["trained"] is None:
+            yield f"Whether {name} is trained is not known: its longer runs are missing."
+            continue
+        moves = f"a third more steps move its score by {'an undefined share' if moved is None else f'{moved:.1f} %'}"
+        if reference["trained"]:
+            yield f"{name} is trained: {moves} (less than {TRAINED_PERCENT:g} %)."
+        else:
+            yield (
+                f"{name} is NOT trained: {moves} ({TRAINED_PERCENT:g} % or more), so that a gain in {task} may be that "
+                "of faster training, not of sharing."
+            )
+
+
+def _best(record: Record) -> Iterator[str]:
+    joint = {n: x for n, x in record["networks"].items() if x["role"] != "reference" and x["delta_m"] is not None}
+    if not joint:
+        yield "No joint network has a delta_m, so that nothing is said of multi-task learning."
+        return
+    name = max(joint, key=lambda n: joint[n]["delta_m"])
+    network = joint[name]
+    below = [f"{task} ({change:+.1f} %)" for task, change in network["change"].items() if change < 0]
+    yield (
+        f"Of {len(joint)} joint networks {name} has the highest delta_m, {network['delta_m']:+.1f} %; "
+        + (f"below its reference: {', '.join(below)}." if below else "no task is below its reference.")
+    )
+    interval = network["interval"].get("delta_m")
+    if interval is None:
+        yield "It has no interval: of a task there are no statistics per image, or a figure is undefined in a draw."
+    elif interval["low"] <= 0 <= interval["high"]:
+        yield "Its interval holds 0: these images and seeds do not tell it from the single networks."
+    if len(joint) > 1:
+        yield "The highest is chosen on the images that it is scored on, and so is a little too high."
+
+
+def _sizes(record: Record) -> Iterator[str]:
+    total = record["sum"]
+    shares = [
+        100 * network["cost"]["parameters"] / total["parameters"]
+        for network in record["networks"].values()
+        if network["role"] != "reference" and network["cost"] and total.get("parameters")
+    ]
+    if shares:
+        least, most = (f"{share:.0f}" for share in (min(shares), max(shares)))
+        yield f"The joint networks have {least if least == most else f'{least} to {most}'} % of the summed parameters."
+
+
+def _balancers(record: Record) -> Iterator[str]:
+    for name, network in record["networks"].items():
+        verdict = network.get("grid")
+        if verdict is None:
+            if network["is_balancer"]:
+                yield f"{name} is not held against the fixed weights: a delta_m is missing."
+            continue
+        grid = record["networks"][verdict["best"]]
+        seconds = statistics.fmean(network["train_seconds"]) / max(statistics.fmean(grid["train_seconds"]), 1e-9)
+        against = f"{verdict['margin']:+.2f} points from the best fixed weights ({verdict['best']})"
+        cost = f"at {seconds:.2f} times the seconds of training"
+        if verdict["better"] is None:
+            yield f"{name}: {against}, {cost}; nothing is claimed: {verdict['why']}."
+        elif verdict["better"]:
+            yield f"{name} is better than tuned fixed weights: {against}, {_deviations(verdict)}, {cost}."
+        else:
+            not_shown = f"{name} is not shown to be better than tuned fixed weights"
+            yield f"{not_shown}: {against}, {_deviations(verdict)}, {cost}."
+
+
+def _deviations(verdict: Record) -> str:
+    return f"where {DEVIATIONS:g} standard deviations of the grid are {DEVIATIONS * verdict['deviation']:.2f}"
+
+
+def _search(record: Record) -> Iterator[str]:
+    search = record["search"]
+    if search is None:
+        yield (
+            "Nothing was searched: all have the learning rate of the base config, which may suit the one better than "
+            "the other."
+        )
+        return
+    counts = {len(network["trials"]) for network in record["networks"].values()}
+    least, most = min(counts, default=0), max(counts, default=0)
+    yield (
+        f"Searched on {search['folds']} folds of the training images: {', '.join(search['values'])}; "
+        f"{least if least == most else f'{least} to {most}'} values for each network, the references alike. The images "
+        "of val were in no run of the search."
+    )
+
+
+def _intervals(record: Record) -> str:
+    drawn = record["bootstrap"]
+    over = f"{drawn['draws']} draws of {drawn['images']} images"
+    if drawn["seeds"] == 1:
+        return (
+            f"Intervals of 95 % hold {over} alone: with one seed, how far another would move a figure is not in them."
+        )
+    return (
+        f"Intervals of 95 % hold {over} and {drawn['seeds']} seeds, the same for all networks; of so few seeds they "
+        "are rather too narrow."
+    )
+
+
+def _uncounted(record: Record) -> Iterator[str]:
+    names = {name for n in record["networks"].values() if n["cost"] for name in n["cost"]["uncounted"]}
+    if names:
+        yield (
+            "FLOPs are fvcore's multiply-adds of one image's inference; it counts no elementwise operation, and none "
+            f"of {', '.join(sorted(names))}."
+        )
+    if any(n["peak_memory_mib"] for n in record["networks"].values()) and "cpu" in record["device"]:
+        yield "Training MiB is the largest resident memory of one process of a run, libraries and scoring included."

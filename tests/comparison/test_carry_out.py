@@ -1,0 +1,137 @@
+"""A comparison is run once, goes on after an interruption, and survives a run that fails."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+
+import pytest
+
+from mtl_d2.comparison import Campaign, ComparisonError, describe_plan
+from mtl_d2.comparison.plan import Run
+
+from .toy import started, toy_comparison, toy_runs
+
+SEARCH = {"folds": 2, "values": {"SOLVER.BASE_LR": [0.1, 0.2]}}
+
+
+def test_nothing_is_run_twice_and_a_changed_key_or_seed_is_run(tmp_path):
+    with toy_comparison(tmp_path) as (comparison, runs):
+        Campaign(comparison, runs).carry_out()
+        assert len(started(tmp_path)) == 2 * (3 + 2)
+        found = Campaign(comparison, toy_runs(tmp_path)).carry_out()
+        assert len(started(tmp_path)) == 10 and len(found.final) == 6 and len(found.longer) == 4
+    changes = {"seeds": [2, 3], "overrides": {}}
+    with toy_comparison(tmp_path, **changes) as (comparison, runs):  # of other toy data: other names
+        Campaign(comparison, runs, only=["both"]).carry_out()
+        assert started(tmp_path)[10:] == ["both_seed_2", "both_seed_3"]
+
+
+def test_a_seed_that_is_added_is_the_only_one_that_is_run(tmp_path):
+    with toy_comparison(tmp_path) as (comparison, runs):
+        Campaign(comparison, runs, only=["both"]).carry_out()
+        Campaign(replace(comparison, seeds=(1, 2, 3)), runs, only=["both"]).carry_out()
+        assert started(tmp_path) == ["both_seed_1", "both_seed_2", "both_seed_3"]
+        Campaign(replace(comparison, overrides={"SOLVER.MAX_ITER": 8}, seeds=(1,)), runs, only=["both"]).carry_out()
+        assert started(tmp_path)[3:] == ["both_seed_1"]
+
+
+def test_candidates_of_one_config_share_their_runs(tmp_path):
+    joint = {name: {"MODEL.MTL.TASKS": ["sem_seg", "edge"]} for name in ("both", "same")}
+    with toy_comparison(tmp_path, joint=joint) as (comparison, runs):
+        found = Campaign(comparison, runs, only=["both", "same"]).carry_out(jobs=2)
+        assert sorted(started(tmp_path)) == ["both_seed_1", "both_seed_2"]
+        assert {name for name, _ in found.final} == {"both", "same"}
+
+
+def test_a_failed_run_is_named_with_its_console_and_the_others_go_on(tmp_path, capsys):
+    with toy_comparison(tmp_path) as (comparison, runs):
+        (tmp_path / "runs" / "fail").write_text("alone_edge_seed_1")
+        found = Campaign(comparison, runs).carry_out(jobs=2)
+        assert found.failed == ["alone_edge seed 1"] and len(found.final) == 5
+        (name,) = [word for word in capsys.readouterr().err.split() if word.endswith("console.txt")]
+        assert open(name).read() == "no luck\n"  # noqa: SIM115
+        (tmp_path / "runs" / "fail").unlink()
+        assert Campaign(comparison, runs).carry_out().failed == [] and len(started(tmp_path)) == 11
+
+
+def test_the_search_chooses_for_each_and_the_networks_have_it(tmp_path):
+    """The higher learning rate is better for semantics (+1 of 52), worse for edges (-0.01 of 0.5): for both, too."""
+    with toy_comparison(tmp_path, search=SEARCH) as (comparison, runs):
+        found = Campaign(comparison, runs).carry_out()
+        chosen = {name: choice.values["SOLVER.BASE_LR"] for name, choice in found.choices.items()}
+        assert chosen == {"alone_sem_seg": 0.2, "alone_edge": 0.1, "both": 0.1}
+        assert found.choices["alone_sem_seg"].scores == pytest.approx([52, 53])
+        # Of the references' best, 53 and 0.5.
+        assert found.choices["both"].scores == pytest.approx([100 * (52 / 53 - 1) / 2, 100 * (0.49 / 0.5 - 1) / 2])
+        assert "SOLVER.BASE_LR" in found.final["both", 1].words
+        assert len(started(tmp_path)) == 3 * 2 * 2 + 10
+
+
+def test_a_network_whose_reference_was_not_searched_is_not_trained(tmp_path):
+    with toy_comparison(tmp_path, search=SEARCH) as (comparison, runs):
+        found = Campaign(comparison, runs, only=["both"]).carry_out()
+        assert found.choices == {} and found.final == {}
+
+
+def test_a_dry_run_lists_what_is_missing_and_how_long_it_takes(tmp_path):
+    with toy_comparison(tmp_path, search=SEARCH) as (comparison, runs):
+        text = describe_plan(Campaign(comparison, runs), jobs=1)
+        assert "22 of 22 runs to do" in text and "known when the first" in text and started(tmp_path) == []
+        Campaign(comparison, runs, only=["alone_edge"]).carry_out()
+        text = describe_plan(Campaign(comparison, runs), jobs=2)
+        assert "alone_edge" not in text and "both longer" not in text
+        # 14 runs of 9 steps and two of 12; those that are done took 3 s each, six of 9 steps and two of 12.
+        assert "14 of 22 runs to do, 8 done, 2 beside each other." in text and "About 0 h 1 min" in text
+
+
+def test_a_name_that_is_not_there_is_a_sentence(tmp_path):
+    with toy_comparison(tmp_path) as (comparison, runs), pytest.raises(ComparisonError, match="--only joint: no such"):
+        Campaign(comparison, runs, only=["joint"])
+
+
+def test_a_record_without_the_scores_of_all_test_sets_is_run_again(tmp_path):
+    with toy_comparison(tmp_path) as (comparison, runs):
+        found = Campaign(comparison, runs, only=["both"]).carry_out()
+        path = runs.place(found.final["both", 1]) / "report.json"
+        path.write_text(path.read_text().replace(".sample4/", ".sample3/"))
+        assert runs.record(found.final["both", 1]) is None and runs.record(found.final["both", 2]) is not None
+        path.write_text(path.read_text()[:40])
+        assert runs.record(found.final["both", 1]) is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for the child in /proc")
+def test_a_comparison_that_is_ended_ends_its_trainings(tmp_path):
+    """SIGTERM, as tools/compare_runs.py takes it."""
+    code = """
+        import signal, sys
+        from pathlib import Path
+        from mtl_d2.comparison.execute import Runs
+        from mtl_d2.comparison.plan import Run
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        sleep = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+        runs = Runs(Path(sys.argv[1]), [sys.executable, "-S", "-c", sleep])
+        runs.execute([Run("a run", "c", (), "key", 1, 1, ("val",))])
+    """
+    child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code), str(tmp_path)])
+    console = tmp_path / "a_run-key" / "console.txt"
+    deadline = time.monotonic() + 120
+    while not (console.exists() and console.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(60) == 143
+    assert not os.path.exists(f"/proc/{int(console.read_text())}")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="read from /proc")
+def test_peak_memory_is_that_of_the_run(tmp_path):
+    """And not that of the process that starts it, which is larger than this."""
+    script = "import time; x = bytearray(100 * 2**20); time.sleep(2)"
+    runs = toy_runs(tmp_path)
+    runs.command = [sys.executable, "-S", "-c", script]
+    run = Run("big", "c", (), "key", 1, 1, ("val",))
+    assert runs.execute([run]) == [run]  # it leaves no record
+    assert 100 < runs.peak_memory_mib(run) < 200

@@ -1,0 +1,129 @@
+"""Which runs a comparison takes, what tells them apart, and that the search never sees the images of val."""
+
+from dataclasses import replace
+
+import pytest
+from detectron2.data import DatasetCatalog
+
+from mtl_d2.comparison import ComparisonError
+from mtl_d2.comparison.description import flat
+from mtl_d2.comparison.networks import check_networks
+from mtl_d2.comparison.plan import candidate_cfg, final_runs, fingerprint, run_key, search_runs, stages_of, trials
+from mtl_d2.engine import setup_cfg
+
+from .toy import toy_comparison
+
+SEARCH = {"folds": 3, "values": {"SOLVER.BASE_LR": [0.1, 0.2]}, "overrides": {"SOLVER.MAX_ITER": 3}}
+NAMES = ("alone_sem_seg", "alone_edge", "both")
+
+
+@pytest.fixture
+def toy(tmp_path):
+    with toy_comparison(tmp_path, search=SEARCH) as (comparison, _):
+        yield comparison
+
+
+def test_every_network_is_searched_alike_on_folds_that_never_hold_val(toy):
+    runs = search_runs(toy)
+    assert sorted(runs) == sorted((name, trial, fold) for name in NAMES for trial in (0, 1) for fold in (0, 1, 2))
+    base = setup_cfg(toy.config)
+    val = {record["file_name"] for record in DatasetCatalog.get(base.DATASETS.TEST[0])}
+    held_out = []
+    for (name, trial, _), run in runs.items():
+        cfg = setup_cfg(run.config, run.words)
+        used = {r["file_name"] for d in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST) for r in DatasetCatalog.get(d)}
+        assert not used & val and cfg.TEST.EVAL_PERIOD == 0 and cfg.SOLVER.MAX_ITER == run.steps == 3
+        assert ((0.1, 0.2)[trial], 1) == (cfg.SOLVER.BASE_LR, cfg.SEED)
+        if (name, trial) == ("both", 0):
+            held_out += [r["file_name"] for r in DatasetCatalog.get(cfg.DATASETS.TEST[0])]
+    assert sorted(held_out) == sorted(r["file_name"] for r in DatasetCatalog.get(base.DATASETS.TRAIN[0]))
+
+
+def test_what_a_candidate_sets_itself_is_not_searched_for_it(toy):
+    own = replace(toy.candidates[-1], overrides={"SOLVER.BASE_LR": 0.3})
+    assert trials(toy, own) == [{}] and len(trials(toy, toy.candidates[0])) == 2
+    assert trials(replace(toy, search=None), own) == [{}]
+
+
+def test_final_runs_are_scored_on_val_and_on_as_many_training_images(toy):
+    runs = final_runs(toy, {"both": {"SOLVER.BASE_LR": 0.2}})
+    assert sorted(runs) == [("both", 1), ("both", 2)]
+    cfg = setup_cfg(runs["both", 2].config, runs["both", 2].words)
+    val, train = cfg.DATASETS.TEST
+    assert len(DatasetCatalog.get(val)) == len(DatasetCatalog.get(train)) == 4
+    trained_on = {record["file_name"] for record in DatasetCatalog.get(cfg.DATASETS.TRAIN[0])}
+    assert {record["file_name"] for record in DatasetCatalog.get(train)} < trained_on
+    assert cfg.SEED == 2 and cfg.SOLVER.BASE_LR == 0.2 and cfg.TEST.MTL.PER_IMAGE and runs["both", 2].images == 18
+
+
+def test_longer_references_have_a_third_more_steps_and_later_steps_of_the_schedule(toy):
+    runs = final_runs(toy, {name: {} for name in NAMES}, "longer")
+    assert sorted({name for name, _ in runs}) == ["alone_edge", "alone_sem_seg"]
+    cfg = setup_cfg(runs["alone_edge", 1].config, runs["alone_edge", 1].words)
+    assert cfg.SOLVER.MAX_ITER == 12 and cfg.SOLVER.STEPS == (8,) and cfg.MODEL.MTL.TASKS == ["edge"]
+
+
+def test_runs_of_the_same_content_have_one_key_and_others_another(toy):
+    cfg = candidate_cfg(toy, toy.candidates[0])
+    key = run_key(cfg, 1)
+    cfg.OUTPUT_DIR = "elsewhere"
+    assert run_key(cfg, 1) == key
+    assert run_key(cfg, 2) != key
+    for name, value in (("SEED", 7), ("SOLVER.BASE_LR", 0.5), ("DATASETS.TEST", cfg.DATASETS.TRAIN)):
+        changed = cfg.clone()
+        changed.merge_from_list([name, value])
+        assert run_key(changed, 1) != key, name
+
+
+def test_weights_are_known_by_their_content(toy, tmp_path):
+    cfg = candidate_cfg(toy, toy.candidates[0])
+    cfg.MODEL.WEIGHTS = str(tmp_path / "weights.pth")
+    keys = []
+    for content in (b"a", b"b", b"a"):
+        (tmp_path / "weights.pth").write_bytes(content)
+        keys.append(run_key(cfg, 1))
+    assert keys[0] == keys[2] != keys[1]
+
+
+def test_a_dataset_is_known_by_its_records_and_files_and_not_by_its_place(toy, tmp_path):
+    path = tmp_path / "a" / "image.png"
+    prints = []
+    for folder, label, size in (("a", 1, 3), ("b", 1, 3), ("a", 2, 3), ("a", 1, 4)):
+        path = tmp_path / folder / "image.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x" * size)
+        name = f"mtl_d2_toy_print_{len(prints)}"
+        DatasetCatalog.register(name, lambda path=path, label=label: [{"file_name": str(path), "label": label}])
+        prints.append(fingerprint(name))
+        DatasetCatalog.remove(name)
+    assert prints[0] == prints[1] and len(set(prints)) == 3
+
+
+def test_a_run_of_several_stages_has_the_steps_of_all_and_answers_of_the_last(toy, monkeypatch):
+    staged = [{"NAME": "first", "SOLVER.MAX_ITER": 4}, {"NAME": "second", "SOLVER": {"BASE_LR": 0.1}}]
+    monkeypatch.setattr("mtl_d2.comparison.plan.stages_of", lambda cfg: [flat(stage) for stage in staged])
+    run = final_runs(toy, {"both": {}})["both", 1]
+    assert (run.steps, run.images, run.last_stage) == (4 + 9, 26, "second")
+    cfg = candidate_cfg(toy, toy.candidates[0])
+    monkeypatch.undo()
+    assert stages_of(cfg) == [{}]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"references": {"two": {"MODEL.MTL.TASKS": ["sem_seg", "edge"]}}}, "found sem_seg, edge, expected one task"),
+        ({"references": {"edge": {"MODEL.MTL.TASKS": ["edge"]}}}, "both is scored by sem_seg/mIoU for 'sem_seg', of"),
+        ({"joint": {"both": {"MODEL.MTL.TASK": ["edge"]}}}, "did you mean MODEL.MTL.TASKS"),
+        ({"joint": {"both": {"MODEL.MTL.BALANCER.NAME": "none"}}}, "both: "),
+        ({"config": "missing.yaml"}, "missing.yaml does not exist"),
+        ({"overrides": {"DATASETS.TEST": []}}, "DATASETS.TEST: found none, a comparison has one"),
+    ],
+)
+def test_networks_that_cannot_be_compared_are_a_sentence(tmp_path, changes, sentence):
+    with toy_comparison(tmp_path, **changes) as (comparison, _), pytest.raises(ComparisonError, match=sentence):
+        check_networks(comparison)
+
+
+def test_the_metric_of_each_task_is_that_of_its_reference(toy):
+    assert [(m.task, m.name) for m in check_networks(toy)] == [("sem_seg", "sem_seg/mIoU"), ("edge", "edge/ODS")]

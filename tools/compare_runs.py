@@ -1,0 +1,85 @@
+#!/usr/bin/env python
+"""Compare joint networks with single-task references: several seeds, one table, one plot per metric.
+
+A YAML file describes the comparison (configs/compare/ has examples): references of one task each, joint networks, a
+grid of fixed weights, and what is searched on folds of the training images. A training is found again by its config,
+seed and data, wherever it was used: an interrupted comparison goes on where it stopped, and nothing is run twice.
+
+The table has each task beside its reference, delta_m with a bootstrap interval over images and seeds, training scores,
+and costs. OUTPUT/NAME gets runs/, comparison.json, table.md and plots/.
+
+Exit status: 0; 1 where a training failed; 2 for wrong input.
+
+Examples:
+
+  what would be run:        python tools/compare_runs.py configs/compare/shapes.yaml --dry-run
+  two runs at a time:       python tools/compare_runs.py configs/compare/shapes.yaml --jobs 2
+  a part, now:              python tools/compare_runs.py configs/compare/shapes.yaml --only instance joint_equal
+  keep it for RESULTS.md:   python tools/compare_runs.py configs/compare/shapes.yaml --json results/compare/shapes.json
+"""
+
+import argparse
+import dataclasses
+import json
+import signal
+import sys
+from pathlib import Path
+
+import torch
+
+import mtl_d2  # noqa: F401  registers networks and datasets
+from mtl_d2.comparison import Campaign, Runs, describe_plan, new_findings, read_comparison, render_comparison
+from mtl_d2.comparison.plots import draw_comparison
+from mtl_d2.engine.record import write_json
+
+TRAIN = [sys.executable, str(Path(__file__).resolve().parent / "train_net.py")]
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    result.add_argument("comparison", type=Path, metavar="FILE", help="the YAML that describes the comparison")
+    result.add_argument("--output", type=Path, default=Path("output/compare"), help="default: %(default)s")
+    result.add_argument("--jobs", type=int, default=1, help="trainings beside each other (default: %(default)s)")
+    result.add_argument("--only", nargs="+", default=[], metavar="NAME", help="train these networks alone")
+    result.add_argument("--dry-run", action="store_true", help="list what would be run, and about how long")
+    result.add_argument(
+        "--rounds", type=int, default=6, help="of the timing of inference; 0 to measure no costs (default: %(default)s)"
+    )
+    result.add_argument("--json", type=Path, metavar="FILE", help="write the record there too")
+    return result
+
+
+def main(argv: list[str] | None = None) -> int:
+    words = sys.argv[1:] if argv is None else argv
+    args = parser().parse_args(words)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that trainings are ended too
+    try:
+        if args.jobs < 1 or args.rounds in (1, *range(args.rounds, 0)):
+            raise ValueError(
+                f"--jobs {args.jobs} --rounds {args.rounds}: expected 1 or more jobs, 0 or 2 or more rounds"
+            )
+        comparison = read_comparison(args.comparison)
+        folder = args.output / comparison.name
+        campaign = Campaign(comparison, Runs(folder / "runs", TRAIN), args.only)
+        if args.dry_run:
+            print(describe_plan(campaign, args.jobs))
+            return 0
+        found = campaign.carry_out(args.jobs)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+        return 2
+    torch.set_num_threads(comparison.threads)
+    found = dataclasses.replace(found, costs=campaign.costs(found, args.rounds))
+    findings = new_findings(found, ["tools/compare_runs.py", *words])
+    for path in filter(None, (args.json, folder / "comparison.json")):
+        write_json(path, findings)
+    record = json.loads(path.read_text(encoding="utf-8"))
+    table = render_comparison(record)
+    (folder / "table.md").write_text(table, encoding="utf-8")
+    draw_comparison(record, folder / "plots")
+    print(table)
+    return int(bool(found.failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
