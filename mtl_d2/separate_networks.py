@@ -21,9 +21,9 @@ class SeparateTaskNetworks(nn.Module):
     """A :class:`MultiTaskFPN` of its own for each task, with those tasks that it depends on; nothing is shared.
 
     Trained together, each network is bit by bit what a run with that task alone, the same seed and the same images
-    makes of it: initial weights, random numbers of a step, optimizer and gradient clipping are its own (with float16
-    an overflow in one network skips the step of all). The images are the same where all are labelled for all tasks:
-    a run with one task alone leaves out those without its labels.
+    makes of it: initial weights, random numbers of a step, optimizer and gradient clipping are its own (but a step
+    that is left out for a NaN in one network is left out for all). The images are the same where all are labelled for
+    all tasks: a run with one task alone leaves out those without its labels.
 
     As each network has one task, only the prior weights of MODEL.MTL.BALANCER act. A checkpoint has the entries of
     each network below ``networks.<task>.``; one of a joint or a single network is loaded into each of them.

@@ -110,6 +110,17 @@ def _check_keys(stage: Stage, own: Mapping[str, Any], where: str, *, first: bool
         raise ValueError(f"{where}: MODEL.MTL.TASKS is {stage.tasks}; expected some of {known_tasks()}.")
     if cfg.SOLVER.MAX_ITER < 1:
         raise ValueError(f"{where}: SOLVER.MAX_ITER is {cfg.SOLVER.MAX_ITER}; expected at least 1 step.")
+    if stage.is_separate:
+        _check_separate(cfg, where)
+
+
+def _check_separate(cfg: CfgNode, where: str) -> None:
+    for key, found, expected in (
+        ("SOLVER.MTL.ACCUMULATE_STEPS", cfg.SOLVER.MTL.ACCUMULATE_STEPS, 1),
+        ("MODEL.MTL.BALANCER.COSINE_PERIOD", cfg.MODEL.MTL.BALANCER.COSINE_PERIOD, 0),
+    ):
+        if found != expected:
+            raise ValueError(f"{where}: {key} is {found}; separate networks need {expected}, set it in this stage.")
 
 
 def _check_start(stage: Stage, before: Stage | None) -> None:

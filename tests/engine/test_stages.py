@@ -51,6 +51,10 @@ FIRST = {"NAME": "a", **SEPARATE}
         ([{"NAME": "a", "MODEL.MTL.TASKS": []}], r"stage 'a': MODEL.MTL.TASKS is \[\]; expected some of"),
         ([{"NAME": "a", "MODEL.META_ARCHITECTURE": "PanopticFPN"}], "'PanopticFPN'; expected MultiTaskFPN or Separate"),
         ([{"NAME": "a", "SOLVER.MTL.OPTIMIZER": "LION"}], "stage 'a': SOLVER.MTL.OPTIMIZER is 'LION'"),
+        (
+            [{**FIRST, "SOLVER.MTL.ACCUMULATE_STEPS": 2}],
+            "stage 'a': SOLVER.MTL.ACCUMULATE_STEPS is 2; separate networks",
+        ),
         ([{"NAME": "a"}, {"NAME": "b", "MODEL.WEIGHTS": "x.pth"}], "stage 'b' sets MODEL.WEIGHTS: only the first"),
         ([{"NAME": "a"}, {"NAME": "b", "MODEL.MTL.INIT.TRUNK": ["x"]}], "stage 'b' sets MODEL.MTL.INIT.TRUNK: only"),
         ([{"NAME": "a"}, {"NAME": "b", "TRUNK": "edge"}], "stage 'b' sets TRUNK, which is for a joint network"),
