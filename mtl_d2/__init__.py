@@ -31,7 +31,8 @@ if not env_report_requested():
 
     from .config import add_mtl_config
     from .data.datasets import register_all
-    from .meta_arch import MultiTaskFPN, PanopticMerge
+    from .meta_arch import MultiTaskFPN
+    from .modeling.panoptic_merge import PanopticMerge
     from .predictor import Predictor
     from .separate_networks import SeparateTaskNetworks
     from .tasks import TASK_REGISTRY, TaskBranch, register_task

@@ -11,7 +11,8 @@ from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor, nn
 
-from .meta_arch import MultiTaskFPN, PanopticMerge
+from .meta_arch import MultiTaskFPN
+from .modeling.panoptic_merge import PanopticMerge
 from .tasks import TaskBranch, get_task, known_tasks
 from .tasks.base import zero_over
 

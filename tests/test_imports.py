@@ -20,7 +20,7 @@ ALLOWED = {
     "evaluation": {"structures"},
     "tasks": {"modeling", "losses", "structures", "evaluation"},
     "meta_arch": {"tasks", "modeling", "balancing", "structures"},
-    "separate_networks": {"tasks", "meta_arch"},
+    "separate_networks": {"tasks", "meta_arch", "modeling"},
     "visualization": {"structures"},
     "benchmark": {"balancing", "data", "engine", "tasks", "testing"},
     "comparison": {"benchmark", "data", "engine", "evaluation", "tasks", "visualization"},
