@@ -222,7 +222,9 @@ def test_impossible_configs_name_their_key(overrides, message):
 
 def test_panoptic_labels_are_the_first_of_equal_logits():
     logits = torch.randint(0, 3, (54, 33, 47), generator=torch.Generator().manual_seed(0)).float()
-    with mock.patch.object(mtl_d2.modeling.panoptic_merge, "combine_panoptic", lambda instances, labels, **options: labels):
+    with mock.patch.object(
+        mtl_d2.modeling.panoptic_merge, "combine_panoptic", lambda instances, labels, **options: labels
+    ):
         labels = mtl_d2.PanopticMerge()(None, logits)
     assert torch.equal(labels, logits.argmax(dim=0))
 

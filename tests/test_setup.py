@@ -184,7 +184,7 @@ def test_detectron2_is_no_requirement(monkeypatch):
     runpy.run_path(str(ROOT / "setup.py"))
     extras = [requirement for extra in given["extras_require"].values() for requirement in extra]
     assert not [r for r in [*given["install_requires"], *extras] if "detectron2" in r]
-    assert set(given["extras_require"]) == {"fast", "dev"}
+    assert set(given["extras_require"]) == {"fast", "balance", "dev"}
     assert re.fullmatch(r"\d+\.\d+\.\d+", given["version"])
 
 
@@ -235,4 +235,15 @@ def test_make_demo_runs_its_tools_in_order_on_its_own_datasets():
 def test_make_alone_lists_the_targets():
     shown = subprocess.run(["make"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     targets = re.findall(r"^  make ([\w-]+)", shown, re.MULTILINE)
-    assert targets == ["help", "venv", "test", "test-slow", "demo", "lint", "typecheck", "wheelhouse", "clean"]
+    assert targets == [
+        "help",
+        "venv",
+        "test",
+        "test-slow",
+        "demo",
+        "compare",
+        "lint",
+        "typecheck",
+        "wheelhouse",
+        "clean",
+    ]

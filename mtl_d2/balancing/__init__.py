@@ -7,7 +7,7 @@ from .famo import FAMOBalancer
 from .fixed import FixedBalancer
 from .geometric_mean import GeometricMeanBalancer
 from .gradient import GradientBalancer
-from .gradient_build import gradnorm as _registered  # noqa: F401 - their builders
+from .gradient_build import MissingExtraError
 from .gradient_torchjd import GramianBalancer, NashMTLBalancer
 from .gradnorm import GradNormBalancer
 from .imtl_l import IMTLLBalancer
@@ -26,6 +26,7 @@ __all__ = [
     "GradientBalancer",
     "GramianBalancer",
     "IMTLLBalancer",
+    "MissingExtraError",
     "NashMTLBalancer",
     "RLWBalancer",
     "STCHBalancer",

@@ -10,6 +10,11 @@ from .gradient import GradientBalancer
 from .gradient_torchjd import GramianBalancer, NashMTLBalancer
 from .gradnorm import GradNormBalancer
 
+
+class MissingExtraError(ImportError):
+    """A method needs a package that is not installed; the message names it and how to install it."""
+
+
 # {name: (torchjd's class, whether its weights are those of a mean)}
 _GRAMIAN_METHODS = {
     "pcgrad": ("PCGradWeighting", False),  # Yu et al. 2020, Gradient Surgery for Multi-Task Learning
@@ -62,7 +67,7 @@ def _torchjd(name: str, kind: str, **options: Any) -> Any:
     """An object of ``torchjd.aggregation``, with what it needs beside torchjd.
 
     Raises:
-        ImportError: that is not installed.
+        MissingExtraError: that is not installed.
         ValueError: an option is out of its range.
     """
     try:
@@ -70,7 +75,7 @@ def _torchjd(name: str, kind: str, **options: Any) -> Any:
 
         return getattr(aggregation, kind)(**options)
     except ImportError as error:
-        raise ImportError(
+        raise MissingExtraError(
             f"MODEL.MTL.BALANCER.NAME is {name!r}, which needs torchjd with its extras: pip install 'mtl_d2[balance]' "
             f"(or, in a clone, pip install -e '.[balance]'); found: {error}"
         ) from error

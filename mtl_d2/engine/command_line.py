@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from detectron2.engine import default_argument_parser
 from torch.multiprocessing import ProcessExitedException
 
+from ..balancing import MissingExtraError, build_balancer
 from ..data import DatasetError
 from ..data.mixing import check_settings
+from ..tasks import known_tasks
 from . import lazy, run
 from .bad_steps import DivergedError
 from .defaults import setup_cfg
@@ -52,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         device = _device_of(args)
         check_launch(args.num_gpus, args.num_machines, args.machine_rank, device)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, MissingExtraError) as error:
         sys.exit(f"{parser.prog}: {error}")
     try:
         launch(
@@ -86,4 +88,5 @@ def _device_of(args: argparse.Namespace) -> str:
     cfg = setup_cfg(args.config_file, args.opts or ())
     check_settings(cfg)
     run.check_solver(cfg)
+    build_balancer(cfg, list(cfg.MODEL.MTL.TASKS), known_tasks())
     return cfg.MODEL.DEVICE

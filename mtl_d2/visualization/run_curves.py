@@ -64,7 +64,9 @@ def chart_groups(names: set[str], scores: Sequence[str] = SCORES) -> dict[str, l
         "Weight of each task, and learning rate": [
             *sorted(n for n in names if n.startswith("balance/")),
             *(["lr"] if "lr" in names else []),
+            *sorted(n for n in names if n.startswith("lr/")),
         ],
+        "Cosine between the gradients of two tasks": sorted(n for n in names if n.startswith("cosine/")),
         "Scores": [n for score in scores for n in sorted(names) if n == score or n.endswith("/" + score)],
     }
 
@@ -124,7 +126,7 @@ def running_mean(values: np.ndarray, width: int) -> np.ndarray:
 def _y_label(name: str, is_score: bool) -> str:
     if is_score:
         return f"{name.rsplit('/', 1)[-1]} ({_unit(name)})" if _unit(name) else name
-    return {"lr": "learning rate", "balance": "weight"}.get(name.split("/", maxsplit=1)[0], "loss")
+    return {"lr": "learning rate", "balance": "weight", "cosine": "cosine"}.get(name.split("/", maxsplit=1)[0], "loss")
 
 
 def _unit(name: str) -> str:

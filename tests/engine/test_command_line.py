@@ -1,5 +1,7 @@
 """What cannot be run ends with one sentence and a status, from one process and from two."""
 
+import sys
+
 import pytest
 
 from mtl_d2.engine.command_line import main
@@ -25,3 +27,17 @@ def test_more_gpus_than_the_machine_has(monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     with pytest.raises(SystemExit, match="--num-gpus 8, but this machine shows 0 GPUs"):
         main([*QUICK, "--num-gpus", "8", "MODEL.DEVICE", "cuda"])
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        (("MODEL.MTL.BALANCER.NAME", "upgrad"), r"NAME is 'upgrad', .*pip install 'mtl_d2\[balance\]'"),
+        (("MODEL.MTL.BALANCER.WEIGHTS.edge", "-1.0"), r"WEIGHTS\.edge is -1\.0: expected a finite number"),
+        (("MODEL.MTL.BALANCER.NAME", "grad_norm"), r"NAME is 'grad_norm': expected one of \[.*'gradnorm'"),
+    ],
+)
+def test_a_balancer_that_cannot_be_had(option, sentence, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchjd", None)
+    with pytest.raises(SystemExit, match=sentence):
+        main([*QUICK, *option])

@@ -29,11 +29,12 @@ def test_each_run_is_drawn_with_its_values_in_its_colour():
 
 def test_groups_hold_what_the_trainer_writes_and_scores_of_several_test_sets():
     names = {"task/edge", "total_loss", "loss_cls", "balance/edge", "lr", "time", "rpn/x", "bbox/AP", "edge/ODS"}
-    names |= {"val_b/segm/AP50", "val_a/segm/AP50"}
+    names |= {"val_b/segm/AP50", "val_a/segm/AP50", "lr/edge", "cosine/edge/sem_seg"}
     assert list(chart_groups(names).values()) == [
         ["task/edge"],
         ["total_loss", "loss_cls"],
-        ["balance/edge", "lr"],
+        ["balance/edge", "lr", "lr/edge"],
+        ["cosine/edge/sem_seg"],
         ["val_a/segm/AP50", "val_b/segm/AP50", "edge/ODS"],
     ]
     assert chart_groups(names, ["bbox/AP"])["Scores"] == ["bbox/AP"]
