@@ -26,7 +26,7 @@ import numpy as np
 import yaml
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from tqdm import tqdm
-from train_once import train_once
+from train_once import exit_status, train_once
 
 import mtl_d2  # noqa: F401  it registers the datasets
 from mtl_d2.data import DatasetSchema
@@ -111,9 +111,7 @@ def main() -> int:
             output = args.output / f"{dataset}_{variant}_seed{seed}"
             if not train_once(output, options, args.config_file, processes=args.processes):
                 failed.append(output / "console.txt")
-    if failed:
-        print(f"failed, see {', '.join(map(str, failed))}", file=sys.stderr)
-    return int(bool(failed))
+    return exit_status(failed)
 
 
 if __name__ == "__main__":

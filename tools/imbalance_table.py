@@ -28,7 +28,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from train_once import train_once
+from train_once import exit_status, train_once
 
 from mtl_d2.data.datasets.shapes import FAMILIES, RARE_SCHEMA
 from mtl_d2.engine import setup_cfg
@@ -106,9 +106,7 @@ def main() -> int:
             run = options(dataset, variant, seed, args.iterations)
             if not train_once(output, run, args.config_file, processes=args.processes):
                 failed.append(output / "console.txt")
-    if failed:
-        print(f"failed, see {', '.join(map(str, failed))}", file=sys.stderr)
-    return int(bool(failed))
+    return exit_status(failed)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 
-from train_once import train_once
+from train_once import exit_status, train_once
 
 BOX_LOSSES = ("smooth_l1", "iou", "giou")
 CLASS_LOSSES = ("ce", "focal")
@@ -47,18 +47,16 @@ def main() -> int:
         parser.error(f"--jobs {args.jobs}: expected 1 or more")
     threads = max((os.cpu_count() or 1) // args.jobs, 1)
 
-    def run_cell(cell: tuple[int, str, str]) -> str | None:
+    def run_cell(cell: tuple[int, str, str]) -> Path | None:
         seed, box_loss, class_loss = cell
         output = args.output / f"{box_loss}_{class_loss}_seed{seed}"
         length = ("SOLVER.MAX_ITER", str(args.iterations), "SEED", str(seed))
         options = [*overrides(box_loss, class_loss), *SHORT_RUN, *length]
-        return None if train_once(output, options, args.config_file, threads=threads) else str(output / "console.txt")
+        return None if train_once(output, options, args.config_file, threads=threads) else output / "console.txt"
 
     with ThreadPoolExecutor(args.jobs) as pool:
         failed = list(filter(None, pool.map(run_cell, product(args.seeds, BOX_LOSSES, CLASS_LOSSES))))
-    if failed:
-        print(f"failed, see {', '.join(failed)}", file=sys.stderr)
-    return int(bool(failed))
+    return exit_status(failed)
 
 
 if __name__ == "__main__":

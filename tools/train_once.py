@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from mtl_d2.engine.record import portable_word, read_record
@@ -31,3 +32,10 @@ def train_once(output: Path, options: list[str], config: str, *, threads: int = 
     with open(output / "console.txt", "w") as console:
         done = subprocess.run(command + options, check=False, stdout=console, stderr=subprocess.STDOUT, env=environment)
     return done.returncode == 0
+
+
+def exit_status(failed: Sequence[Path]) -> int:
+    """1 where a training failed, with its console on stderr; else 0."""
+    if failed:
+        print(f"failed, see {', '.join(map(str, failed))}", file=sys.stderr)
+    return int(bool(failed))

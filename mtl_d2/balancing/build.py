@@ -20,24 +20,29 @@ BALANCER_REGISTRY = Registry("BALANCER")
 BALANCER_REGISTRY.__doc__ = "Builders ``(cfg, tasks) -> Balancer | GradientBalancer`` for ``MODEL.MTL.BALANCER.NAME``."
 
 
+# Methods that have no options.
+_PLAIN: dict[str, type[Balancer]] = {
+    "fixed": FixedBalancer,
+    "uncertainty": UncertaintyBalancer,
+    "imtl_l": IMTLLBalancer,
+    "geometric_mean": GeometricMeanBalancer,
+}
+
+
+def _register(name: str) -> None:
+    def build(cfg: CfgNode, tasks: Sequence[str]) -> Balancer:
+        return _PLAIN[name](prior_weights(cfg, tasks))
+
+    BALANCER_REGISTRY._do_register(name, build)
+
+
+for _name in _PLAIN:
+    _register(_name)
+
+
 @BALANCER_REGISTRY.register()
 def equal(cfg: CfgNode, tasks: Sequence[str]) -> Balancer:
     return FixedBalancer(dict.fromkeys(tasks, 1.0))
-
-
-@BALANCER_REGISTRY.register()
-def fixed(cfg: CfgNode, tasks: Sequence[str]) -> Balancer:
-    return FixedBalancer(prior_weights(cfg, tasks))
-
-
-@BALANCER_REGISTRY.register()
-def uncertainty(cfg: CfgNode, tasks: Sequence[str]) -> Balancer:
-    return UncertaintyBalancer(prior_weights(cfg, tasks))
-
-
-@BALANCER_REGISTRY.register()
-def imtl_l(cfg: CfgNode, tasks: Sequence[str]) -> Balancer:
-    return IMTLLBalancer(prior_weights(cfg, tasks))
 
 
 @BALANCER_REGISTRY.register()
@@ -50,11 +55,6 @@ def dwa(cfg: CfgNode, tasks: Sequence[str]) -> Balancer:
 def rlw(cfg: CfgNode, tasks: Sequence[str]) -> Balancer:
     # The engine has drawn a SEED that all ranks share; a model that is built outside it may have the default, -1.
     return RLWBalancer(prior_weights(cfg, tasks), seed=max(cfg.SEED, 0))
-
-
-@BALANCER_REGISTRY.register()
-def geometric_mean(cfg: CfgNode, tasks: Sequence[str]) -> Balancer:
-    return GeometricMeanBalancer(prior_weights(cfg, tasks))
 
 
 @BALANCER_REGISTRY.register()
