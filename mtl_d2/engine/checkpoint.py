@@ -13,7 +13,7 @@ from torch import nn
 
 from ..separate_networks import SeparateTaskNetworks
 from .launch import unwrap
-from .weights_file import fetch, read_checkpoint, read_torch_file
+from .weights_file import fetch, read_checkpoint, read_torch_file, write_torch_file
 
 logger = logging.getLogger(__name__)
 
@@ -142,8 +142,7 @@ class MultiTaskCheckpointer(DetectionCheckpointer):
                 raise FloatingPointError(f"{key} became infinite or NaN: {name}.pth is not written.")
         path = os.path.join(self.save_dir, f"{name}.pth")
         logger.info("Saving checkpoint to %s", path)
-        torch.save({"model": self.model.state_dict(), **states}, path + ".part")
-        os.replace(path + ".part", path)
+        write_torch_file(path, {"model": self.model.state_dict(), **states})
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         return read_checkpoint(filename)

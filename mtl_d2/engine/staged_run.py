@@ -16,7 +16,7 @@ from ..data.datasets import resolve_datasets
 from ..data.preflight import preflight
 from .record import RunRecord, portable_word, read_record, write_record
 from .stages import AVERAGE, Stage, read_stages
-from .weights_file import read_torch_file
+from .weights_file import read_torch_file, write_torch_file
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def split_networks(path: str | os.PathLike) -> dict[str, str]:
     files = {task: str(Path(path).with_name(f"{task}.pth")) for task in networks}
     if comm.is_main_process():
         for task, weights in networks.items():
-            _save({"model": weights}, files[task])
+            write_torch_file(files[task], {"model": weights})
     comm.synchronize()
     return files
 
@@ -156,10 +156,6 @@ def _total(records: Sequence[RunRecord], config_file: str, overrides: Sequence[s
 
 def _write_final(output_dir: str, last: Stage, record: RunRecord) -> None:
     trainer = {"iteration": record.iterations - 1, "seconds": record.seconds["train"]}  # of all stages
-    _save({"model": read_torch_file(_path(last, _FINAL))["model"], "trainer": trainer}, f"{output_dir}/{_FINAL}")
+    weights = read_torch_file(_path(last, _FINAL))["model"]
+    write_torch_file(os.path.join(output_dir, _FINAL), {"model": weights, "trainer": trainer})
     write_record(os.path.join(output_dir, _RECORD), record)
-
-
-def _save(states: dict[str, Any], path: str) -> None:
-    torch.save(states, path + ".part")
-    os.replace(path + ".part", path)

@@ -1,4 +1,4 @@
-"""Read files of weights without running code that they may carry."""
+"""Files of weights: read without running code that they may carry, and written whole or not at all."""
 
 import os
 import pickle
@@ -118,6 +118,12 @@ def read_torch_file(path: str) -> dict[str, Any]:
             f"{path} is not a checkpoint that torch.save wrote ({error}): fetch or export it again."
         ) from error
     return _expect_dict(data, path)
+
+
+def write_torch_file(path: str, states: dict[str, Any]) -> None:
+    """Write a ``.pth``, whole or not at all: a reader never meets a half-written file."""
+    torch.save(states, path + ".part")
+    os.replace(path + ".part", path)
 
 
 class _ArrayUnpickler(pickle.Unpickler):

@@ -7,7 +7,7 @@ that of a dataset in which image i stands ``repeats[i]`` times, as a bootstrap n
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -35,9 +35,9 @@ class PerImage(ABC):
     def figures(self, repeats: np.ndarray) -> np.ndarray:
         """The figure, (B,), of each of the draws (B, N); NaN where it is undefined."""
 
-    @abstractmethod
     def arrays(self) -> dict[str, np.ndarray]:
         """What is written, without the names."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "names"}
 
     def write(self, folder: Path, group: str) -> Path:
         """Write ``folder/per_image/<group>.npz``; it is read without pickle."""
@@ -74,9 +74,6 @@ class Confusions(PerImage):
         tables = summed.reshape(-1, num_classes, num_classes)
         return np.array([sem_seg_figures(table, classes)["mIoU"] for table in tables])
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        return {"confusions": self.confusions}
-
 
 @dataclass(frozen=True)
 class EdgeCounts(PerImage):
@@ -90,9 +87,6 @@ class EdgeCounts(PerImage):
         summed = (repeats @ self.counts.reshape(len(self.names), -1)).reshape(-1, 1, thresholds, 4)
         ods = np.array([edge_scores(table).ODS for table in summed])
         return np.where(repeats.sum(axis=1) > 0, ods, np.nan)
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        return {"counts": self.counts}
 
 
 @dataclass(frozen=True)
