@@ -7,7 +7,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
 
 from mtl_d2.losses import HardPixels
-from mtl_d2.modeling.sem_seg import MultiTaskSemSegFPNHead
+from mtl_d2.modeling.sem_seg import MultiTaskSemSegFPNHead, SemSegCriterion
 from mtl_d2.testing import tiny_cfg
 
 SHAPES = {"p2": ShapeSpec(channels=8, stride=4), "p3": ShapeSpec(channels=8, stride=8)}
@@ -26,9 +26,9 @@ def _targets():
     return targets
 
 
-def _head(loss):
+def _head(loss, **options):
     torch.manual_seed(2)
-    return MultiTaskSemSegFPNHead(SHAPES, loss=loss, **ARGS)
+    return MultiTaskSemSegFPNHead(SHAPES, criterion=SemSegCriterion(3, loss=loss, **options), **ARGS)
 
 
 def test_cross_entropy_is_detectron2s():
@@ -39,8 +39,7 @@ def test_cross_entropy_is_detectron2s():
 
 
 def test_focal_without_focus_is_cross_entropy():
-    torch.manual_seed(2)
-    focal = MultiTaskSemSegFPNHead(SHAPES, loss="focal", focal_gamma=0.0, **ARGS)
+    focal = _head("focal", focal_gamma=0.0)
     expected = _head("ce")(_features(), _targets())[1]["loss_sem_seg"]
     torch.testing.assert_close(focal(_features(), _targets())[1]["loss_sem_seg"], expected)
 
@@ -59,9 +58,8 @@ def test_no_valid_pixel_gives_zero_with_a_gradient(loss):
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in head.parameters())
 
 
-def _loss(features=None, targets=None, **options):
-    torch.manual_seed(2)
-    head = MultiTaskSemSegFPNHead(SHAPES, **options, **ARGS)
+def _loss(features=None, targets=None, loss="ce", **options):
+    head = _head(loss, **options)
     value = head(features or _features(), _targets() if targets is None else targets)[1]["loss_sem_seg"]
     value.backward()
     return value, [p.grad for p in head.parameters()], head
@@ -117,8 +115,8 @@ def test_the_config_gives_weights_and_hard_pixels():
     )
     levels = {f"p{i}": ShapeSpec(channels=8, stride=2**i) for i in range(2, 6)}
     head = MultiTaskSemSegFPNHead(cfg, levels)
-    assert head.class_weights().tolist() == [1, 2, 3, 4]
-    assert head.hard_pixels == HardPixels(threshold=0.7, min_kept=0.25)
+    assert head.criterion.class_weights().tolist() == [1, 2, 3, 4]
+    assert head.criterion.hard_pixels == HardPixels(threshold=0.7, min_kept=0.25)
     cfg.MODEL.MTL.SEM_SEG_HEAD.CLASS_WEIGHTS = [1.0, 2]
     with pytest.raises(ValueError, match="SEM_SEG_HEAD.CLASS_WEIGHTS has 2 numbers, expected 4: one for each of MODEL"):
         MultiTaskSemSegFPNHead(cfg, levels)

@@ -1,5 +1,6 @@
 """Semantic heads, all in Detectron2's SEM_SEG_HEADS_REGISTRY."""
 
+from .criterion import SemSegCriterion
 from .fpn import MultiTaskSemSegFPNHead
 
-__all__ = ["MultiTaskSemSegFPNHead"]
+__all__ = ["MultiTaskSemSegFPNHead", "SemSegCriterion"]
