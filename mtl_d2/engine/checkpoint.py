@@ -13,7 +13,7 @@ from torch import nn
 
 from ..separate_networks import SeparateTaskNetworks
 from .launch import unwrap
-from .weights_file import fetch, read_checkpoint, read_torch_file, write_torch_file
+from .weights_file import WeightsError, fetch, read_checkpoint, read_torch_file, write_torch_file
 
 logger = logging.getLogger(__name__)
 
@@ -66,9 +66,8 @@ class MultiTaskCheckpointer(DetectionCheckpointer):
         """Load a local file, a URL or a ``detectron2://`` name; an empty path loads nothing.
 
         Raises:
-            FileNotFoundError: the file is not there, or not on every rank.
-            ConnectionError: a URL that cannot be fetched; says where to put the file by hand.
-            ValueError: the file is no checkpoint, may run code, or does not fit the backbone.
+            WeightsError: the file is not there, or not on every rank; a URL that cannot be fetched; the file is no
+                checkpoint, may run code, or does not fit the backbone.
         """
         if not path:
             self.report = LoadReport(path="", loaded=0)
@@ -78,7 +77,7 @@ class MultiTaskCheckpointer(DetectionCheckpointer):
         on_ranks = comm.all_gather(os.path.isfile(local))
         if not all(on_ranks):
             ranks = [rank for rank, found in enumerate(on_ranks) if not found]
-            raise FileNotFoundError(
+            raise WeightsError(
                 f"{path} is not on the machine of rank {ranks}: expected a checkpoint that every process "
                 "can read; check MODEL.WEIGHTS (or OUTPUT_DIR, with --resume)."
             )
@@ -91,7 +90,7 @@ class MultiTaskCheckpointer(DetectionCheckpointer):
         """Go on from the last checkpoint in ``save_dir``, if ``resume`` and there is one; else load ``path``.
 
         Raises:
-            ValueError: the last checkpoint is that of another network, or of a run with an average of its weights
+            WeightsError: the last checkpoint is that of another network, or of a run with an average of its weights
                 and this one has none.
         """
         if not (resume and self.has_checkpoint()):
@@ -99,13 +98,13 @@ class MultiTaskCheckpointer(DetectionCheckpointer):
         extra = self.load(self.get_checkpoint_file(), checkpointables=[])
         report = self.report
         if report.reinitialised or report.missing or report.unexpected:
-            raise ValueError(
+            raise WeightsError(
                 f"{report} -- so --resume cannot go on from {report.path}: use the config that it was "
                 f"trained with ({os.path.join(self.save_dir, 'config.yaml')}), or another OUTPUT_DIR with "
                 f"MODEL.WEIGHTS {report.path}."
             )
         if "raw_model" in extra and "trainer" in self.checkpointables and "raw_model" not in self.checkpointables:
-            raise ValueError(
+            raise WeightsError(
                 f"{report.path} is of a run with SOLVER.MTL.EMA.ENABLED True: set it, for --resume to go on with the "
                 f"weights that were trained, or start another run from their average with MODEL.WEIGHTS {report.path}."
             )
@@ -191,7 +190,7 @@ class MultiTaskCheckpointer(DetectionCheckpointer):
         absent = [key for key in keys if key in lacking]
         if absent:
             example = next((k for k in self.report.unexpected), "")
-            raise ValueError(
+            raise WeightsError(
                 f"{self.report.path} does not fit the backbone: {len(absent)} of its {len(keys)} entries "
                 f"were not loaded, such as {absent[0]!r}"
                 + (f" (the file has keys such as {example!r})" if example else "")

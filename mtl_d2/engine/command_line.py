@@ -14,8 +14,8 @@ from ..tasks import known_tasks
 from . import lazy, run
 from .bad_steps import DivergedError
 from .defaults import setup_cfg
-from .initial_weights import WeightsError
 from .launch import check_launch, launch
+from .weights_file import WeightsError, check_there
 
 DESCRIPTION = """
 Train or evaluate a network from a config file. OUTPUT_DIR gets checkpoints, config.yaml, log.txt, metrics.json,
@@ -88,5 +88,7 @@ def _device_of(args: argparse.Namespace) -> str:
     cfg = setup_cfg(args.config_file, args.opts or ())
     check_settings(cfg)
     run.check_solver(cfg)
+    if not args.resume:  # which goes on from OUTPUT_DIR
+        check_there(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS")
     build_balancer(cfg, list(cfg.MODEL.MTL.TASKS), known_tasks())
     return cfg.MODEL.DEVICE

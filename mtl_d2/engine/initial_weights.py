@@ -13,16 +13,12 @@ from torch import Tensor, nn
 
 from ..separate_networks import SeparateTaskNetworks
 from .checkpoint import LoadReport
-from .weights_file import fetch, read_checkpoint
+from .weights_file import WeightsError, fetch, read_checkpoint
 
 logger = logging.getLogger(__name__)
 
 _KEY = "MODEL.MTL.INIT"
 _COUNTER = "num_batches_tracked"  # of batch norms; a frozen one does without
-
-
-class WeightsError(ValueError):
-    """A checkpoint does not give what the config says that it gives."""
 
 
 @dataclass(frozen=True)

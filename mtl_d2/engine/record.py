@@ -36,6 +36,7 @@ class RunRecord:
     peak_memory_mib: of the accelerator; None on a CPU
     skipped_images: {file name: times} of the broken images that training replaced
     finished: ISO 8601 time, UTC
+    skipped_steps: those not taken, for their loss or gradient was infinite or NaN; 0 in a record that does not tell
     """
 
     results: dict[str, dict[str, float]]
@@ -54,6 +55,7 @@ class RunRecord:
     peak_memory_mib: float | None
     skipped_images: dict[str, int]
     finished: str
+    skipped_steps: int = 0
 
 
 def new_record(
@@ -68,6 +70,7 @@ def new_record(
     device: torch.device | str,
     peak_memory_mib: float | None = None,
     skipped_images: dict[str, int] | None = None,
+    skipped_steps: int = 0,
     argv: Sequence[str] | None = None,
     checkout: tuple[str | None, bool] | None = None,
 ) -> RunRecord:
@@ -95,6 +98,7 @@ def new_record(
         peak_memory_mib=peak_memory_mib,
         skipped_images=dict(skipped_images or {}),
         finished=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        skipped_steps=skipped_steps,
     )
 
 
@@ -194,7 +198,8 @@ def read_record(path: str | os.PathLike) -> RunRecord:
     if not isinstance(values, dict):
         raise ValueError(f"{path}: a {type(values).__name__} found, expected an object with a record's keys.")
     types = typing.get_type_hints(RunRecord)
-    missing, unknown = types.keys() - values.keys(), values.keys() - types.keys()
+    optional = {f.name for f in dataclasses.fields(RunRecord) if f.default is not dataclasses.MISSING}
+    missing, unknown = types.keys() - values.keys() - optional, values.keys() - types.keys()
     for problem, keys in (("missing", missing), ("unknown", unknown)):
         if keys:
             raise ValueError(f"{path}: {problem} keys {sorted(keys)}; a record has exactly the keys {sorted(types)}.")
@@ -205,7 +210,7 @@ def read_record(path: str | os.PathLike) -> RunRecord:
             for name, group in results.items()
         }
     for key, expected in types.items():
-        if not _has_type(values[key], expected):
+        if key in values and not _has_type(values[key], expected):
             found = type(values[key]).__name__
             raise ValueError(f"{path}: {key} is a {found} or holds another type, expected {expected}.")
     return RunRecord(**values)

@@ -37,6 +37,7 @@ class RunReport:
         iterations: int,
         train_seconds: float,
         skipped_images: dict[str, int] | None = None,
+        skipped_steps: int = 0,
         name: str = "report.json",
     ) -> None:
         """Write ``output_dir/name``; groups of several test sets are named ``dataset/group``."""
@@ -54,6 +55,7 @@ class RunReport:
             device=self.device,
             peak_memory_mib=peak,
             skipped_images=skipped_images,
+            skipped_steps=skipped_steps,
             checkout=self.checkout,
         )
         write_record(os.path.join(self.output_dir, name), record)
@@ -90,4 +92,5 @@ class ReportedEvaluation:
             iterations=min(self.trainer.iter + 1, self.max_iter),
             train_seconds=self.trainer.seconds,
             skipped_images=dict(self.trainer.skipped_images),
+            skipped_steps=self.trainer.bad_steps.total,
         )

@@ -150,6 +150,7 @@ def _total(records: Sequence[RunRecord], config_file: str, overrides: Sequence[s
         iterations=sum(record.iterations for record in records),
         seconds={key: sum(record.seconds[key] for record in records) for key in records[-1].seconds},
         skipped_images=dict(sum((Counter(record.skipped_images) for record in records), Counter())),
+        skipped_steps=sum(record.skipped_steps for record in records),
         peak_memory_mib=max(peaks) if peaks else None,
     )
 

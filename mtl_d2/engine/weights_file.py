@@ -31,7 +31,11 @@ _HARMLESS = {
 }
 
 
-class UnsafeFileError(ValueError):
+class WeightsError(ValueError):
+    """A file of weights is missing, unreadable, or does not give what the config says that it gives."""
+
+
+class UnsafeFileError(WeightsError):
     """The file holds objects whose loading could run code."""
 
 
@@ -39,17 +43,26 @@ def fetch(path: str) -> str:
     """The local file of a path, a URL or a ``detectron2://`` name; it may not be there if it is a path.
 
     Raises:
-        ConnectionError: a URL that cannot be fetched; says where to put the file by hand.
+        WeightsError: a URL that cannot be fetched; says where to put the file by hand.
     """
     try:
         return PathManager.get_local_path(path)
     except Exception as error:  # the handlers of iopath raise what their transport raises
         if "://" not in path:
             raise
-        raise ConnectionError(
+        raise WeightsError(
             f"{path} could not be fetched ({error}): download it elsewhere and put it at "
             f"{_cache_path(path)}, or set MODEL.WEIGHTS to a local file."
         ) from error
+
+
+def check_there(path: str, key: str) -> None:
+    """Raise WeightsError, naming the config's key, for a local file that is not there."""
+    if path and "://" not in path and not os.path.isfile(path):
+        raise WeightsError(
+            f"{key} is {path}, where no file is (looked up from {os.getcwd()}): name a checkpoint that was written, "
+            "or '' to train from scratch."
+        )
 
 
 def _cache_path(url: str) -> str:
@@ -64,7 +77,7 @@ def read_checkpoint(path: str) -> dict[str, Any]:
 
     Raises:
         UnsafeFileError: the file holds objects whose loading could run code.
-        ValueError: the file is no checkpoint.
+        WeightsError: the file is no checkpoint.
     """
     if not path.endswith(".pkl"):
         data = read_torch_file(path)
@@ -82,7 +95,7 @@ def read_pickled_arrays(path: str) -> dict[str, Any]:
 
     Raises:
         UnsafeFileError: the file names any other class or function.
-        ValueError: the file is no pickle, or not of a dict.
+        WeightsError: the file is no pickle, or not of a dict.
     """
     with open(path, "rb") as file:
         try:
@@ -90,7 +103,7 @@ def read_pickled_arrays(path: str) -> dict[str, Any]:
         except UnsafeFileError:
             raise
         except Exception as error:  # a truncated or foreign file fails in many ways
-            raise ValueError(
+            raise WeightsError(
                 f"{path} is not a readable .pkl of weights ({error}): fetch or export it again."
             ) from error
     return _expect_dict(data, path)
@@ -101,20 +114,22 @@ def read_torch_file(path: str) -> dict[str, Any]:
 
     Raises:
         UnsafeFileError: the file holds pickled objects other than tensors and plain containers.
-        ValueError: the file is no checkpoint, or not of a dict.
+        WeightsError: the file is no checkpoint, or not of a dict.
     """
     try:
         data = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r"(?:GLOBAL|global:?) ([\w.]+)", str(error))
         if found is None and not zipfile.is_zipfile(path):
-            raise ValueError(f"{path} is not a checkpoint that torch.save wrote: fetch or export it again.") from error
+            raise WeightsError(
+                f"{path} is not a checkpoint that torch.save wrote: fetch or export it again."
+            ) from error
         what = found.group(1) if found else "an object that is neither a tensor nor a plain container"
         raise UnsafeFileError(
             f"{path} holds {what} beside its tensors, and loading it could run code. {_CONVERT}"
         ) from error
     except (RuntimeError, EOFError, KeyError, ValueError) as error:
-        raise ValueError(
+        raise WeightsError(
             f"{path} is not a checkpoint that torch.save wrote ({error}): fetch or export it again."
         ) from error
     return _expect_dict(data, path)
@@ -150,5 +165,5 @@ def _encode_latin1(text: str, encoding: str = "latin1") -> bytes:
 
 def _expect_dict(data: Any, path: str) -> dict[str, Any]:
     if not isinstance(data, dict):
-        raise ValueError(f"{path} holds a {type(data).__name__}; expected a dict of weights, or one with a 'model'.")
+        raise WeightsError(f"{path} holds a {type(data).__name__}; expected a dict of weights, or one with a 'model'.")
     return data

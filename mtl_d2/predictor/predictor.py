@@ -63,7 +63,8 @@ class Predictor:
 
     Raises:
         ValueError: the config lacks a task, the weights lack its head, or there are no weights.
-        FileNotFoundError: no such config or weights.
+        FileNotFoundError: no such config.
+        WeightsError: no such weights, or none that can be read safely.
     """
 
     def __init__(

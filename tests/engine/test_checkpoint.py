@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from mtl_d2.engine.checkpoint import MultiTaskCheckpointer, load_weights
+from mtl_d2.engine.weights_file import WeightsError
 
 from .toy import ToyNetwork, toy_network
 
@@ -114,7 +115,7 @@ def test_a_url_that_cannot_be_reached_says_where_to_put_the_file(tmp_path: Path,
     monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
     url = "http://127.0.0.1:9/ImageNet/R-50.pkl"
     where = tmp_path / "ImageNet" / "R-50.pkl"
-    with pytest.raises(ConnectionError, match=f"{url} could not be fetched .* put it at {where}"):
+    with pytest.raises(WeightsError, match=f"{url} could not be fetched .* put it at {where}"):
         load_weights(toy_network(), url)
     # And there it is found.
     where.parent.mkdir(exist_ok=True)
@@ -123,7 +124,7 @@ def test_a_url_that_cannot_be_reached_says_where_to_put_the_file(tmp_path: Path,
 
 
 def test_a_missing_file_and_an_empty_path() -> None:
-    with pytest.raises(FileNotFoundError, match="nowhere.pth is not on the machine of rank"):
+    with pytest.raises(WeightsError, match="nowhere.pth is not on the machine of rank"):
         load_weights(toy_network(), "nowhere.pth")
     assert load_weights(toy_network(), "").loaded == 0
 

@@ -29,6 +29,11 @@ def test_more_gpus_than_the_machine_has(monkeypatch):
         main([*QUICK, "--num-gpus", "8", "MODEL.DEVICE", "cuda"])
 
 
+def test_weights_that_are_not_there():
+    with pytest.raises(SystemExit, match=r"MODEL\.WEIGHTS is nowhere\.pth, where no file is \(looked up from "):
+        main([*QUICK, "MODEL.WEIGHTS", "nowhere.pth"])
+
+
 @pytest.mark.parametrize(
     ("option", "sentence"),
     [

@@ -44,6 +44,7 @@ RECORD = RunRecord(
     peak_memory_mib=None,
     skipped_images={"a.jpg": 2},
     finished="2026-01-02T03:04:05+00:00",
+    skipped_steps=3,
 )
 
 
@@ -64,6 +65,15 @@ def test_round_trip_keeps_every_field_and_nan_is_null(tmp_path):
     del expected["results"]["bbox"]["APl"]
     assert dataclasses.asdict(read) == expected
     assert [file.name for file in path.parent.iterdir()] == ["report.json"]
+
+
+def test_a_record_from_before_steps_were_counted_is_read(tmp_path):
+    path = tmp_path / "report.json"
+    write_record(path, RECORD)
+    values = json.loads(path.read_text())
+    del values["skipped_steps"]
+    path.write_text(json.dumps(values))
+    assert read_record(path).skipped_steps == 0
 
 
 def test_numpy_and_torch_scalars_are_written_as_numbers(tmp_path):
