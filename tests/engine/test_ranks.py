@@ -1,4 +1,4 @@
-"""The joint network on two ranks, one of them without edge labels in some steps."""
+"""The joint network on two ranks, one of them without edge labels in some steps; with a schedule too."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,10 +13,12 @@ from fvcore.common.param_scheduler import CosineParamScheduler
 
 from mtl_d2.engine.fit import fit
 from mtl_d2.engine.launch import create_ddp, launch
+from mtl_d2.engine.run import build_schedule_hooks
 from mtl_d2.engine.trainer import MultiTaskTrainer, seed_step
 from mtl_d2.testing import ALL_TASKS, random_batched_inputs, tiny_cfg
 
 STEPS, SEED, LR = 3, 5, 0.01
+SCHEDULED = ("instance", "edge")
 
 
 def labels(step: int, rank: int) -> list[tuple[str, ...]]:
@@ -42,6 +44,39 @@ def _train(output_dir: str) -> None:
         seed=SEED,
     )
     fit(trainer, CosineParamScheduler(1, 1), max_iter=STEPS, output_dir=output_dir)
+
+
+def _train_scheduled(output_dir: str, parts: int = 1) -> None:
+    """Edges in the first steps, then instances; the backbone rests in the second one. Parts stand for ranks."""
+    cfg = tiny_cfg(SCHEDULED)
+    cfg.SOLVER.MTL.SCHEDULE.NAME = "alternating"
+    cfg.SOLVER.MTL.SCHEDULE.PATTERN = ["edge", "edge", "instance"]
+    cfg.SOLVER.MTL.SCHEDULE.FREEZE = [{"PART": "backbone", "FROM": 1, "TO": 2}]
+    model = make_model(cfg)
+    optimizer = torch.optim.SGD(model.parameters(), lr=LR, momentum=0.9, weight_decay=0.01)
+    hooks = build_schedule_hooks(cfg, model, optimizer)
+    ranks = range(parts) if parts > 1 else [comm.get_rank()]
+
+    def batches(start: int) -> Iterator[list[dict]]:
+        for shards in zip(*(shard(rank) for rank in ranks), strict=True):
+            yield [x for one in shards for x in one]
+
+    trainer = MultiTaskTrainer(create_ddp(model), batches, optimizer, seed=SEED, accumulate_steps=parts)
+    fit(trainer, CosineParamScheduler(1, 1), max_iter=STEPS, output_dir=output_dir, more_hooks=hooks)
+
+
+@pytest.mark.slow
+def test_two_ranks_of_a_schedule_equal_one_process_with_two_parts(tmp_path: Path) -> None:
+    launch(_train_scheduled, 2, args=(str(tmp_path / "ranks"),), device="cpu")
+    _train_scheduled(str(tmp_path / "parts"), parts=2)
+    found, expected = (
+        torch.load(tmp_path / folder / "model_final.pth", weights_only=True)["model"] for folder in ("ranks", "parts")
+    )
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, rtol=1e-5, atol=1e-5)
+    start = make_model(tiny_cfg(SCHEDULED)).state_dict()
+    moved = {key.split(".")[0] for key, value in found.items() if (value - start[key]).abs().max() > 1e-4}
+    assert moved == {"backbone", "edge_head", "proposal_generator", "roi_heads"}
 
 
 @pytest.mark.slow
