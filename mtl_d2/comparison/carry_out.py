@@ -1,18 +1,19 @@
 """A comparison from its description to what was found: the search, then the networks and the longer references."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from .choose import Choice, choose
 from .costs import Cost, measure_costs
-from .description import Comparison, ComparisonError
+from .description import Comparison
 from .execute import Runs, estimated_seconds
 from .findings import Found
 from .networks import check_networks
 from .plan import Run, candidate_cfg, final_runs, search_runs, stages_of, trials
 from .rules import Metric
 from .scores import figures_of
+from .yaml_values import ComparisonError
 
 
 @dataclass
@@ -98,12 +99,16 @@ class Campaign:
 
 def describe_plan(campaign: Campaign, jobs: int) -> str:
     """What would be run, a line each, and for how long."""
-    planned = campaign.planned()
-    missing = campaign.runs.missing(planned)
+    return describe_missing(campaign.runs, campaign.planned(), jobs)
+
+
+def describe_missing(runs: Runs, planned: Sequence[Run], jobs: int) -> str:
+    """What of the planned runs would be run, a line each, and for how long."""
+    missing = runs.missing(planned)
     lines = [f"{run.label}: {run.steps} steps on {run.processes} x {run.threads} threads" for run in missing]
     unique = len({run.key for run in planned})
     lines.append(f"{len(missing)} of {unique} runs to do, {unique - len(missing)} done, {jobs} beside each other.")
-    lines.append(_time(estimated_seconds(campaign.runs, planned, missing), jobs))
+    lines.append(_time(estimated_seconds(runs, planned, missing), jobs))
     return "\n".join(lines)
 
 

@@ -5,9 +5,10 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .description import Candidate, Comparison, Overrides
+from .description import Candidate, Comparison
 from .plan import trials
 from .rules import Metric, delta_m
+from .yaml_values import Overrides
 
 Figures = Mapping[str, float]  # by task
 

@@ -1,14 +1,22 @@
 """A comparison described by a small YAML file: which networks are trained, and what is held against what."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import yaml
+from .yaml_values import (
+    DATASETS,
+    ComparisonError,
+    Overrides,
+    checked,
+    config_overrides,
+    kind_of,
+    positive,
+    read_yaml,
+    seeds_of,
+)
 
 Role = Literal["reference", "joint", "grid"]
-Overrides = dict[str, Any]  # {dotted config key: value}
 
 ROLES: dict[str, Role] = {"references": "reference", "joint": "joint", "grid": "grid"}  # by key of the file
 
@@ -27,16 +35,6 @@ KEYS = {
 }
 REQUIRED = ("config", "seeds", "references", "search")
 SEARCH_KEYS = {"folds": int, "held_out": int, "values": dict, "overrides": dict, "seed": int}
-# What the comparison sets itself, so that all networks see the same images, and val is read at the end only.
-DATASETS = ("DATASETS.TRAIN", "DATASETS.TEST")
-OWN_KEYS = (
-    *("OUTPUT_DIR", "SEED", *DATASETS),
-    *("TEST.EVAL_PERIOD", "TEST.MTL.PER_IMAGE", "SOLVER.MTL.BEST_METRIC"),
-)
-
-
-class ComparisonError(ValueError):
-    """A comparison cannot be made as it is described; the message says where and what to do."""
 
 
 @dataclass(frozen=True)
@@ -101,16 +99,10 @@ def read_comparison(path: Path) -> Comparison:
     Raises:
         ComparisonError: no YAML, a key that is unknown, missing, or has a bad value.
     """
-    try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ComparisonError(f"{path}: cannot be read ({error.strerror}); name the YAML of a comparison.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ComparisonError(f"{path}: not plain YAML ({' '.join(str(error).split())}); correct it.") from error
-    values = _checked(loaded, KEYS, REQUIRED, str(path))
+    values = read_yaml(path, KEYS, REQUIRED)
     balancers = values.get("balancers", [])
     candidates = tuple(
-        Candidate(str(name), role, _overrides(words, f"{path}: {key}.{name}"), is_balancer=name in balancers)
+        Candidate(str(name), role, config_overrides(words, f"{path}: {key}.{name}"), is_balancer=name in balancers)
         for key, role in ROLES.items()
         for name, words in values.get(key, {}).items()
     )
@@ -118,54 +110,14 @@ def read_comparison(path: Path) -> Comparison:
     return Comparison(
         name=path.stem,
         config=str(path.parent / values["config"]),
-        seeds=_seeds(values["seeds"], path),
+        seeds=seeds_of(values["seeds"], path),
         candidates=candidates,
         search=_search(values["search"], f"{path}: search"),
-        overrides=_overrides(values.get("overrides", {}), f"{path}: overrides", allowed=DATASETS),
-        processes=_positive(values, "processes", path),
-        threads=_positive(values, "threads", path),
+        overrides=config_overrides(values.get("overrides", {}), f"{path}: overrides", allowed=DATASETS),
+        processes=positive(values, "processes", path),
+        threads=positive(values, "threads", path),
         note=" ".join(values.get("note", "").split()),
     )
-
-
-def flat(overrides: Mapping[str, Any], prefix: str = "") -> Overrides:
-    """Nested mappings as one, with dotted keys."""
-    result: Overrides = {}
-    for key, value in overrides.items():
-        name = f"{prefix}{key}"
-        result |= flat(value, f"{name}.") if isinstance(value, Mapping) and value else {name: value}
-    return result
-
-
-def _checked(loaded: Any, keys: Mapping[str, Any], required: tuple[str, ...], where: str) -> dict[str, Any]:
-    if not isinstance(loaded, dict):
-        raise ComparisonError(f"{where}: found {_kind(loaded)}, expected a mapping with the keys {', '.join(keys)}.")
-    for key in loaded:
-        if key not in keys:
-            raise ComparisonError(f"{where}: {key!r} is no key; expected {', '.join(keys)}.")
-    for key in required:
-        if key not in loaded:
-            raise ComparisonError(f"{where}: no {key!r}; add it.")
-    for key, value in loaded.items():
-        if not isinstance(value, keys[key]) or isinstance(value, bool):
-            kinds = keys[key] if isinstance(keys[key], tuple) else (keys[key],)
-            expected = " or ".join(f"a {kind.__name__}" for kind in kinds)
-            raise ComparisonError(f"{where}: {key!r}: found {_kind(value)}, expected {expected}.")
-    return loaded
-
-
-def _kind(value: Any) -> str:
-    return "nothing" if value is None else f"a {type(value).__name__}, {value!r}"
-
-
-def _overrides(loaded: Any, where: str, allowed: tuple[str, ...] = ()) -> Overrides:
-    if not isinstance(loaded, dict):
-        raise ComparisonError(f"{where}: found {_kind(loaded)}, expected config keys with their values.")
-    result = flat(loaded)
-    for key in result:
-        if key in OWN_KEYS and key not in allowed:
-            raise ComparisonError(f"{where}: {key} is set by the comparison itself; remove it.")
-    return result
 
 
 def _check_names(candidates: tuple[Candidate, ...], balancers: list, path: Path) -> None:
@@ -181,37 +133,22 @@ def _check_names(candidates: tuple[Candidate, ...], balancers: list, path: Path)
         raise ComparisonError(f"{path}: 'balancers' are held against a grid of fixed weights: add 'grid'.")
 
 
-def _seeds(values: list, path: Path) -> tuple[int, ...]:
-    if not values or any(not isinstance(seed, int) or isinstance(seed, bool) or seed < 0 for seed in values):
-        raise ComparisonError(f"{path}: 'seeds': found {values}, expected one or more integers of 0 or more.")
-    if len(set(values)) < len(values):
-        raise ComparisonError(f"{path}: 'seeds': found {values}, expected each once: runs of one seed are the same.")
-    return tuple(values)
-
-
-def _positive(values: Mapping[str, Any], key: str, path: Path) -> int:
-    number = values.get(key, 1)
-    if number < 1:
-        raise ComparisonError(f"{path}: {key!r}: found {number}, expected 1 or more.")
-    return number
-
-
 def _search(loaded: dict | str, where: str) -> Search | None:
     if loaded == "none":
         return None
     if isinstance(loaded, str):
         raise ComparisonError(f"{where}: found {loaded!r}, expected a mapping ({', '.join(SEARCH_KEYS)}), or none.")
-    values = _checked(loaded, SEARCH_KEYS, ("folds", "values"), where)
+    values = checked(loaded, SEARCH_KEYS, ("folds", "values"), where)
     if values["folds"] < 2:
         raise ComparisonError(f"{where}: 'folds': found {values['folds']}, expected 2 or more.")
     held_out = values.get("held_out", values["folds"])
     if not 1 <= held_out <= values["folds"]:
         raise ComparisonError(f"{where}: 'held_out': found {held_out}, expected 1 to {values['folds']}, the folds.")
-    tried = _overrides(values["values"], f"{where}.values")
+    tried = config_overrides(values["values"], f"{where}.values")
     for key, choices in tried.items():
         if not isinstance(choices, list) or not choices:
-            raise ComparisonError(f"{where}.values: {key}: found {_kind(choices)}, expected a list of values to try.")
+            raise ComparisonError(f"{where}.values: {key}: found {kind_of(choices)}, expected a list of values to try.")
     if not tried:
         raise ComparisonError(f"{where}: 'values' is empty: name keys with values to try, or say search: none.")
-    overrides = _overrides(values.get("overrides", {}), f"{where}.overrides")
+    overrides = config_overrides(values.get("overrides", {}), f"{where}.overrides")
     return Search(values["folds"], held_out, values=tried, overrides=overrides, seed=values.get("seed", 0))

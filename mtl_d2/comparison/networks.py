@@ -5,9 +5,10 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from ..tasks import TaskBranch
-from .description import Candidate, Comparison, ComparisonError
+from .description import Candidate, Comparison
 from .plan import candidate_cfg
 from .rules import Metric
+from .yaml_values import ComparisonError
 
 
 def check_networks(comparison: Comparison) -> list[Metric]:

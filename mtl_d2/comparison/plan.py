@@ -17,7 +17,8 @@ from detectron2.data import DatasetCatalog
 from ..data.datasets import resolve_datasets
 from ..data.preflight import load_records
 from ..engine.defaults import check_supported, setup_cfg
-from .description import Candidate, Comparison, ComparisonError, Overrides, flat
+from .description import Candidate, Comparison
+from .yaml_values import ComparisonError, Overrides, flat
 
 Phase = Literal["search", "final", "longer"]
 LONGER = 4 / 3  # steps of the runs that show whether the references are trained
@@ -120,17 +121,27 @@ def candidate_cfg(comparison: Comparison, candidate: Candidate, overrides: Mappi
         ComparisonError: the base config, or an override, cannot be used; or it has not one dataset to train on and
             one to score on.
     """
-    words = to_words({**comparison.overrides, **candidate.overrides, **(overrides or {})})
-    try:
-        cfg = setup_cfg(comparison.config, words)
-        resolve_datasets(cfg)
-        check_supported(cfg)
-    except (ValueError, FileNotFoundError) as error:
-        raise ComparisonError(f"{comparison.name}: {candidate.name}: {error}") from error
+    merged = {**comparison.overrides, **candidate.overrides, **(overrides or {})}
+    cfg = cfg_of(comparison.config, merged, f"{comparison.name}: {candidate.name}")
     for key in ("TRAIN", "TEST"):
         if overrides is None and len(cfg.DATASETS[key]) != 1:
             found = ", ".join(cfg.DATASETS[key]) or "none"
             raise ComparisonError(f"{comparison.config}: DATASETS.{key}: found {found}, a comparison has one dataset.")
+    return cfg
+
+
+def cfg_of(config: str, overrides: Mapping[str, Any], where: str) -> CfgNode:
+    """A config with overrides, and its datasets registered.
+
+    Raises:
+        ComparisonError: it cannot be used.
+    """
+    try:
+        cfg = setup_cfg(config, to_words(overrides))
+        resolve_datasets(cfg)
+        check_supported(cfg)
+    except (ValueError, FileNotFoundError) as error:
+        raise ComparisonError(f"{where}: {error}") from error
     return cfg
 
 
@@ -148,21 +159,26 @@ def to_words(overrides: Mapping[str, Any]) -> list[str]:
 
 def _run(comparison: Comparison, candidate: Candidate, overrides: Overrides, seed: int, label: str) -> Run:
     own = {"TEST.EVAL_PERIOD": 0, "TEST.MTL.PER_IMAGE": True, "SOLVER.MTL.BEST_METRIC": "", "SEED": seed}
-    merged = {**overrides, **own}
-    cfg = candidate_cfg(comparison, candidate, merged)
+    merged = {**comparison.overrides, **candidate.overrides, **overrides, **own}
+    return make_run(comparison.config, merged, label, processes=comparison.processes, threads=comparison.threads)
+
+
+def make_run(config: str, overrides: Mapping[str, Any], label: str, *, processes: int, threads: int) -> Run:
+    """One training of a config with all its overrides, the seed among them."""
+    cfg = cfg_of(config, overrides, label)
     stages = stages_of(cfg)
     steps = sum(stage.get("SOLVER.MAX_ITER", cfg.SOLVER.MAX_ITER) for stage in stages)
     return Run(
         label=label,
-        config=comparison.config,
-        words=tuple(to_words({**comparison.overrides, **candidate.overrides, **merged})),
-        key=run_key(cfg, comparison.processes),
+        config=config,
+        words=tuple(to_words(overrides)),
+        key=run_key(cfg, processes),
         steps=steps,
         images=steps * cfg.SOLVER.IMS_PER_BATCH,
         test_sets=tuple(cfg.DATASETS.TEST),
         last_stage=stages[-1].get("NAME", ""),
-        processes=comparison.processes,
-        threads=comparison.threads,
+        processes=processes,
+        threads=threads,
     )
 
 

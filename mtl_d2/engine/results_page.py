@@ -28,10 +28,10 @@ SUMMARY = tuple(figure for figure in FIGURES if figure.metric in ("AP50", "mIoU"
 def load_records(folder: Path) -> Records:
     """Every ``*.json`` in the folder and below, by its path without the ending, such as "shapes/joint".
 
-    Those under ``benchmark/`` and ``compare/`` are of other kinds, see :mod:`mtl_d2.benchmark.report` and
-    :mod:`mtl_d2.comparison.findings`, and left out.
+    Those under ``ablations/``, ``benchmark/`` and ``compare/`` are of other kinds, see :mod:`mtl_d2.comparison` and
+    :mod:`mtl_d2.benchmark.report`, and left out.
     """
-    others = ("benchmark", "compare")
+    others = ("ablations", "benchmark", "compare")
     paths = sorted(path for path in folder.rglob("*.json") if path.relative_to(folder).parts[0] not in others)
     return {path.relative_to(folder).with_suffix("").as_posix(): read_record(path) for path in paths}
 

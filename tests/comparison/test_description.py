@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from mtl_d2.comparison import ComparisonError, read_comparison
-from mtl_d2.comparison.description import flat
+from mtl_d2.comparison.yaml_values import flat
 
 ROOT = Path(__file__).parents[2]
 GOOD = {

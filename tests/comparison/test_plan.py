@@ -6,9 +6,9 @@ import pytest
 from detectron2.data import DatasetCatalog
 
 from mtl_d2.comparison import ComparisonError
-from mtl_d2.comparison.description import flat
 from mtl_d2.comparison.networks import check_networks
 from mtl_d2.comparison.plan import candidate_cfg, final_runs, fingerprint, run_key, search_runs, stages_of, trials
+from mtl_d2.comparison.yaml_values import flat
 from mtl_d2.engine import setup_cfg
 
 from .toy import toy_comparison

@@ -1,0 +1,191 @@
+"""Networks in a row of a table each: what they cost and what they score, without references and without a search."""
+
+import dataclasses
+import datetime
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import detectron2
+import torch
+
+from ..engine.record import RunRecord, portable_command, portable_word
+from .costs import Cost, measure_costs
+from .execute import Runs
+from .networks import build_on_cpu
+from .plan import Run, cfg_of, make_run, stages_of
+from .yaml_values import DATASETS, ComparisonError, Overrides, config_overrides, positive, read_yaml, seeds_of
+
+KEYS = {
+    "title": str,
+    "config": str,
+    "seeds": list,
+    "variants": dict,
+    "overrides": dict,
+    "processes": int,
+    "threads": int,
+    "note": str,
+}
+REQUIRED = ("title", "config", "seeds", "variants")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of the table: a config file, and what differs from it."""
+
+    name: str
+    config: str
+    overrides: Overrides
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What a YAML file in ``configs/ablations/`` describes.
+
+    name: the file's, without its ending.
+    variants: the time of inference of each is also given as a ratio to that of the first.
+    processes, threads: of one training.
+    note: what the reader of the table has to know.
+    """
+
+    name: str
+    title: str
+    seeds: tuple[int, ...]
+    variants: tuple[Variant, ...]
+    processes: int = 1
+    threads: int = 1
+    note: str = ""
+
+
+def read_ablation(path: Path) -> Ablation:
+    """Read and check a description.
+
+    A variant is ``{config key: value}``; one that is a file name instead, or has one under ``config``, takes that
+    config in the place of the common one.
+
+    Raises:
+        ComparisonError: no YAML, a key that is unknown, missing, or has a bad value.
+    """
+    values = read_yaml(path, KEYS, REQUIRED)
+    common = config_overrides(values.get("overrides", {}), f"{path}: overrides", allowed=DATASETS)
+    variants = [_variant(str(name), own, path, values["config"], common) for name, own in values["variants"].items()]
+    if not variants:
+        raise ComparisonError(f"{path}: 'variants' is empty: name at least one.")
+    return Ablation(
+        name=path.stem,
+        title=values["title"],
+        seeds=seeds_of(values["seeds"], path),
+        variants=tuple(variants),
+        processes=positive(values, "processes", path),
+        threads=positive(values, "threads", path),
+        note=" ".join(values.get("note", "").split()),
+    )
+
+
+def _variant(name: str, loaded: Any, path: Path, config: str, common: Overrides) -> Variant:
+    own = {"config": loaded} if isinstance(loaded, str) else loaded
+    if isinstance(own, dict):
+        config = own.get("config", config)
+        own = {key: value for key, value in own.items() if key != "config"}
+    overrides = config_overrides(own, f"{path}: variants.{name}", allowed=DATASETS)
+    return Variant(name, str(path.parent / config), {**common, **overrides})
+
+
+@dataclass
+class AblationRuns:
+    """The trainings of an ablation, and which of them are wanted.
+
+    only: names of variants that are trained now; empty for all. What others have left is used.
+    """
+
+    ablation: Ablation
+    runs: Runs
+    only: Collection[str] = ()
+    planned: dict[tuple[str, int], Run] = field(init=False)
+
+    def __post_init__(self) -> None:
+        names = [variant.name for variant in self.ablation.variants]
+        for name in self.only:
+            if name not in names:
+                raise ComparisonError(f"--only {name}: no such variant in {self.ablation.name}: {', '.join(names)}.")
+        for variant in self.ablation.variants:
+            _check(self.ablation, variant)
+        self.planned = {
+            (variant.name, seed): _run(self.ablation, variant, seed)
+            for seed in self.ablation.seeds
+            for variant in self.ablation.variants
+        }
+
+    def wanted(self) -> list[Run]:
+        """Seed by seed, so that an ablation that is interrupted has whole ones."""
+        return [run for (name, _), run in self.planned.items() if not self.only or name in self.only]
+
+    def carry_out(self, jobs: int = 1) -> list[str]:
+        """Run all that is wanted and missing, ``jobs`` beside each other; labels of those that failed."""
+        return [run.label for run in self.runs.execute(self.wanted(), jobs, self.ablation.name)]
+
+    def records(self, variant: Variant) -> dict[int, RunRecord]:
+        """``{seed: record}`` of the finished runs."""
+        found = {seed: self.runs.record(self.planned[variant.name, seed]) for seed in self.ablation.seeds}
+        return {seed: record for seed, record in found.items() if record}
+
+    def costs(self, rounds: int) -> dict[str, Cost]:
+        """Of the variants with a finished run, by their names; {} for 0 rounds."""
+        networks = {}
+        for variant in self.ablation.variants:
+            seeds = list(self.records(variant))
+            if seeds:
+                run = self.planned[variant.name, seeds[0]]
+                last = {key: v for key, v in stages_of(_cfg(self.ablation, variant))[-1].items() if "." in key}
+                cfg = cfg_of(variant.config, {**variant.overrides, **last}, variant.name)
+                networks[variant.name] = cfg, self.runs.place(run) / "model_final.pth"
+        return measure_costs(networks, list(networks)[:1], rounds=rounds) if rounds and networks else {}
+
+
+def new_ablation_findings(
+    found: AblationRuns, costs: Mapping[str, Cost], failed: Sequence[str], argv: Sequence[str]
+) -> dict[str, Any]:
+    """The record of an ablation, of which its table is made."""
+    ablation = found.ablation
+    return {
+        "ablation": ablation.name,
+        "title": ablation.title,
+        "note": ablation.note,
+        "processes": ablation.processes,
+        "threads": ablation.threads,
+        "failed": list(failed),
+        "variants": {
+            variant.name: {
+                "config": portable_word(variant.config),
+                "cost": dataclasses.asdict(costs[variant.name]) if variant.name in costs else None,
+                "records": {str(seed): dataclasses.asdict(r) for seed, r in found.records(variant).items()},
+            }
+            for variant in ablation.variants
+        },
+        "command": portable_command(argv),
+        "torch": torch.__version__,
+        "detectron2": detectron2.__version__,
+        "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def _cfg(ablation: Ablation, variant: Variant) -> Any:
+    return cfg_of(variant.config, variant.overrides, f"{ablation.name}: {variant.name}")
+
+
+def _check(ablation: Ablation, variant: Variant) -> None:
+    """Build the network once: what cannot be built is said before anything is trained."""
+    cfg = _cfg(ablation, variant)
+    try:
+        build_on_cpu(cfg)
+    except (ValueError, KeyError, AssertionError, ImportError) as error:
+        raise ComparisonError(f"{ablation.name}: {variant.name}: {error}") from error
+
+
+def _run(ablation: Ablation, variant: Variant, seed: int) -> Run:
+    own = {"TEST.EVAL_PERIOD": 0, "SOLVER.MTL.BEST_METRIC": "", "SEED": seed}
+    label = f"{variant.name} seed {seed}"
+    return make_run(
+        variant.config, {**variant.overrides, **own}, label, processes=ablation.processes, threads=ablation.threads
+    )

@@ -1,0 +1,76 @@
+"""The table of an ablation as Markdown, from its record."""
+
+import math
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+from ..engine.record import RunRecord
+from ..engine.results_figures import figures_of, markdown_table
+
+Record = Mapping[str, Any]
+
+
+def render_ablations(records: Mapping[str, Record]) -> str:
+    """The sections of RESULTS.md; empty without records."""
+    return "".join(f"\n## {record['title']}\n\n{render_ablation(record)}" for record in records.values())
+
+
+def render_ablation(record: Record) -> str:
+    """A row per variant that has a finished run: costs, then every figure, mean ± sd over the seeds."""
+    runs = {name: _records(variant) for name, variant in record["variants"].items() if variant["records"]}
+    figures = figures_of(run for of in runs.values() for run in of)
+    header = ["", "parameters", "GFLOPs", "inference ms", "ratio [95 %]", *(f.title for f in figures)]
+    rows = [
+        [
+            name,
+            *_cost(record["variants"][name]["cost"]),
+            *(figure.text(of) for figure in figures),
+            f"{statistics.fmean(run.seconds.get('train', math.nan) for run in of):.0f}",
+            ", ".join(str(n) for n in sorted({run.iterations for run in of})),
+            ", ".join(str(run.seed) for run in of),
+        ]
+        for name, of in runs.items()
+    ]
+    table = markdown_table([*header, "train s", "steps", "seeds"], rows)
+    return "\n".join(part for part in (_wrapped(record["note"]), table, _produced_by(record, runs)) if part)
+
+
+def _wrapped(note: str) -> str:
+    return f"{note}\n" if note else ""
+
+
+def _records(variant: Record) -> list[RunRecord]:
+    return [RunRecord(**{**values, "results": _with_nan(values["results"])}) for values in variant["records"].values()]
+
+
+def _with_nan(results: Mapping[str, Mapping[str, float | None]]) -> dict[str, dict[str, float]]:
+    """JSON has no NaN: null stands for what is undefined."""
+    return {
+        group: {name: math.nan if value is None else value for name, value in figures.items()}
+        for group, figures in results.items()
+    }
+
+
+def _cost(cost: Record | None) -> list[str]:
+    if cost is None:
+        return [""] * 4
+    ratio = cost["time_ratio"]
+    within = f"{ratio['value']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]" if ratio else "1"
+    return [f"{cost['parameters']:,}", f"{cost['flops'] / 1e9:.2f}", f"{cost['milliseconds']:.1f}", within]
+
+
+def _produced_by(record: Record, runs: Mapping[str, list[RunRecord]]) -> str:
+    commits = sorted({f"{(r.commit or 'none')[:9]}{'*' if r.dirty else ''}" for of in runs.values() for r in of})
+    devices = sorted({r.device for of in runs.values() for r in of})
+    configs = sorted({record["variants"][name]["config"] for name in runs})
+    missing = [name for name in record["variants"] if name not in runs]
+    return (
+        "Inference: an image with its postprocessing; the ratio is to the first row. "
+        f"Produced by `{record['command']}`: "
+        f"configs {', '.join(f'`{config}`' for config in configs)}, commit {', '.join(commits)}, {', '.join(devices)}, "
+        f"{record['processes']} x {record['threads']} threads, torch {record['torch']}, detectron2 "
+        f"{record['detectron2']}, {record['finished'][:10]}."
+        + (f" Not run: {', '.join(missing)}." if missing else "")
+        + "\n"
+    )
