@@ -4,12 +4,14 @@ from .base import TASK_REGISTRY, TaskBatch, TaskBranch, get_task, known_tasks, r
 from .edge import EdgeBranch
 from .instance import InstanceBranch
 from .sem_seg import SemSegBranch
+from .step_features import StepFeatures
 
 __all__ = [
     "TASK_REGISTRY",
     "EdgeBranch",
     "InstanceBranch",
     "SemSegBranch",
+    "StepFeatures",
     "TaskBatch",
     "TaskBranch",
     "get_task",
