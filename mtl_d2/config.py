@@ -52,7 +52,7 @@ def _add_model(cfg: CN) -> None:
     mtl.SEM_SEG_HEAD.PIXELS_PER_CLASS = 0  # labelled pixels of each class and image in the loss, at random; 0 for all
 
     mtl.EDGE_HEAD = CN()
-    mtl.EDGE_HEAD.NAME = "FPNEdgeHead"
+    mtl.EDGE_HEAD.NAME = "FPNEdgeHead"  # | "TowerEdgeHead"
     mtl.EDGE_HEAD.IN_FEATURES = ["p2", "p3", "p4", "p5"]
     mtl.EDGE_HEAD.CONVS_DIM = 64
     mtl.EDGE_HEAD.NORM = "GN"
@@ -61,6 +61,13 @@ def _add_model(cfg: CN) -> None:
     mtl.EDGE_HEAD.LOSS = "hed"  # "hed" | "rcf" | "fixed" | "focal" | "dice"
     mtl.EDGE_HEAD.POSITIVE_WEIGHT = 0.95  # with LOSS "fixed": of the edge pixels; that of the others is 1 minus it
     mtl.EDGE_HEAD.LOSS_WEIGHT = 1.0
+    _add_coupling(mtl)
+
+
+def _add_coupling(mtl: CN) -> None:
+    """What the semantic and the edge head give each other."""
+    mtl.EDGE_HEAD.TOWER = CN()  # of NAME "TowerEdgeHead", which reads what the semantic predictor reads
+    mtl.EDGE_HEAD.TOWER.DETACH = False  # whether the edge loss leaves the semantic tower, and the backbone, alone
 
 
 def _add_init(mtl: CN) -> None:
