@@ -69,6 +69,19 @@ def _add_coupling(mtl: CN) -> None:
     mtl.EDGE_HEAD.TOWER = CN()  # of NAME "TowerEdgeHead", which reads what the semantic predictor reads
     mtl.EDGE_HEAD.TOWER.DETACH = False  # whether the edge loss leaves the semantic tower, and the backbone, alone
 
+    two_stage = mtl.SEM_SEG_HEAD.TWO_STAGE = CN()  # of MODEL.SEM_SEG_HEAD.NAME "TwoStageSemSegHead"
+    two_stage.EDGE_INPUT = False  # whether the second stage reads what the edge head says
+    two_stage.STRIDE = 2  # of the prediction, in input pixels: a divisor of MODEL.SEM_SEG_HEAD.COMMON_STRIDE
+    two_stage.CONVS_DIM = 64  # channels of the second stage
+    two_stage.COARSE_WEIGHT = 0.4  # of the first stage's loss, beside 1 of the second's
+
+    mtl.EDGE_COUPLING = CN()  # of the task "edge_coupling": edges of the semantic prediction, against the edge labels
+    mtl.EDGE_COUPLING.EDGES = "structures"  # mean over the classes of the image | "total_variation" of neighbours
+    mtl.EDGE_COUPLING.SMOOTHNESS = 0.1  # lambda: half of it weighs the differences between neighbours off the edges
+    mtl.EDGE_COUPLING.BETA = 5.0  # those at an edge have exp(-BETA) of that weight
+    mtl.EDGE_COUPLING.CONSISTENCY_WEIGHT = 0.0  # of the difference from what the edge head says; 0 for none
+    mtl.EDGE_COUPLING.DETACH_EDGES = True  # whether that difference leaves the edge head alone
+
 
 def _add_init(mtl: CN) -> None:
     """Parts of the network from other checkpoints, loaded after MODEL.WEIGHTS, before the first step."""
@@ -160,7 +173,7 @@ def _add_solver(cfg: CN) -> None:
     mtl.MAX_BAD_STEPS = 10  # so many steps in a row with an infinite or NaN loss stop the training
 
     mtl.PARTS = CN()  # what the optimizer and the schedule do with a part of the network
-    for part in ("backbone", "instance", "sem_seg", "edge", "balancer"):
+    for part in ("backbone", "instance", "sem_seg", "edge", "edge_coupling", "balancer"):
         add_part(cfg, part)
 
     mtl.SCHEDULE = CN()  # which tasks are in the loss of a step, beside START and STOP of PARTS

@@ -221,7 +221,7 @@ class MultiTaskFPN(nn.Module):
 
         Args:
             batched_inputs: see :meth:`forward`.
-            tasks: names of configured tasks; all by default.
+            tasks: names of configured tasks; all that have an answer by default.
             do_postprocess: False for the raw outputs ``{task: [one per image]}`` in the padded input's coordinates.
 
         Returns:
@@ -235,9 +235,10 @@ class MultiTaskFPN(nn.Module):
               both instances and semantics were asked for
 
         Raises:
-            ValueError: a task is not configured.
+            ValueError: a task is not configured, or has no answer.
         """
-        wanted = list(self.branches) if tasks is None else list(tasks)
+        answers = [name for name, branch in self.branches.items() if branch.output_key]
+        wanted = answers if tasks is None else list(tasks)
         outputs: dict[str, list] = {}
         batch = self.preprocess(batched_inputs)
         order = self.with_dependencies(wanted)
@@ -253,12 +254,14 @@ class MultiTaskFPN(nn.Module):
         """The tasks, each after those whose outputs or features it reads.
 
         Raises:
-            ValueError: a task is not configured.
+            ValueError: a task is not configured, or has no answer.
         """
         order: list[str] = []
         for name in wanted:
             if name not in self.branches:
                 raise ValueError(f"task {name!r} is not part of this network: it has {sorted(self.branches)}")
+            if not self.branches[name].output_key:
+                raise ValueError(f"task {name!r} has no answer: it only trains other tasks")
             read = (*self.branches[name].depends_on, *self._givers[name])
             for needed in (*self.with_dependencies(read), name):
                 if needed not in order:

@@ -72,7 +72,8 @@ class TaskBranch(ABC):
     Class attributes:
         name: the task's name in configs, losses, balancing and records.
         label_keys: keys of a model input that an image must carry to be trained on.
-        output_key: key of the task's answer in the model's output.
+        output_key: key of the task's answer in the model's output; "" for a task without one, as
+            :class:`mtl_d2.tasks.AuxiliaryTask`.
         metric: ``"<group>/<figure>"`` of the results that stands for the task, such as ``"edge/ODS"``.
         higher_is_better: the sign of ``metric``.
         depends_on: names of tasks whose outputs :meth:`inference` reads; of their features see :attr:`reads`.
@@ -180,8 +181,9 @@ class TaskBranch(ABC):
 
 def zero_over(parameters: Iterable[nn.Parameter]) -> Tensor:
     """A zero scalar with a (zero) gradient for each of the trainable parameters."""
-    terms = [p.flatten()[:1].sum() * 0.0 for p in parameters if p.requires_grad]
-    return torch.stack(terms).sum() if terms else torch.zeros(())
+    every = list(parameters)
+    terms = [p.flatten()[:1].sum() * 0.0 for p in every if p.requires_grad]
+    return torch.stack(terms).sum() if terms else torch.zeros((), device=every[0].device if every else None)
 
 
 def register_task(cls: type[TaskBranch]) -> type[TaskBranch]:
