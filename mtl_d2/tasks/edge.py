@@ -55,7 +55,7 @@ class EdgeBranch(TaskBranch):
         return getattr(self.edge_head, "reads", ())
 
     def shared_features(self, features: Features, images: Tensor) -> dict[str, Tensor]:
-        return {EDGE_LOGITS: self.edge_head.layers(features, images)}
+        return {EDGE_LOGITS: cast(Any, self.edge_head).layers(features, images)}
 
     def losses(self, features: Features, batch: TaskBatch) -> dict[str, Tensor]:
         targets = batch.dense_labels("edge", self.ignore_value)

@@ -54,7 +54,7 @@ class SemSegBranch(TaskBranch):
         return getattr(self.sem_seg_head, "reads", ())
 
     def shared_features(self, features: Features, images: Tensor) -> dict[str, Tensor]:
-        return self.sem_seg_head.shared_features(features)
+        return cast(Any, self.sem_seg_head).shared_features(features)
 
     def losses(self, features: Features, batch: TaskBatch) -> dict[str, Tensor]:
         targets = batch.dense_labels("sem_seg", self.ignore_value)

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from detectron2.data import DatasetCatalog
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
+from mtl_d2 import Predictor
 from mtl_d2.data import MultiTaskDatasetMapper
 from mtl_d2.engine.evaluation import build_evaluators
 from mtl_d2.engine.optimizer import build_optimizer
@@ -122,6 +124,8 @@ def test_it_has_no_answer_and_no_score(coupled: nn.Module, tmp_path: Path) -> No
     with toy_dataset(1) as name:
         evaluators = build_evaluators(tiny_cfg(TASKS, name, OUTPUT_DIR=str(tmp_path)), coupled, name)
     assert set(evaluators) == {"sem_seg", "edge"}
+    torch.save({"model": coupled.state_dict()}, tmp_path / "model.pth")
+    assert Predictor(tiny_cfg(TASKS, **CONSISTENCY), tmp_path / "model.pth").tasks == ("sem_seg", "edge")
 
 
 def test_a_part_without_modules_needs_no_optimizer(coupled: nn.Module) -> None:
@@ -132,8 +136,6 @@ def test_a_part_without_modules_needs_no_optimizer(coupled: nn.Module) -> None:
 
 @pytest.mark.parametrize("tasks", [("edge_coupling",), ("sem_seg", "edge_coupling")])
 def test_edge_labels_are_made_for_it_alone(tasks: tuple[str, ...]) -> None:
-    from detectron2.data import DatasetCatalog
-
     with toy_dataset(2) as name:
         sample = MultiTaskDatasetMapper(tiny_cfg(tasks, name), is_train=True)(DatasetCatalog.get(name)[1])
     assert (sample["edge"] == 1).any()
