@@ -52,7 +52,7 @@ def _add_model(cfg: CN) -> None:
     mtl.SEM_SEG_HEAD.PIXELS_PER_CLASS = 0  # labelled pixels of each class and image in the loss, at random; 0 for all
 
     mtl.EDGE_HEAD = CN()
-    mtl.EDGE_HEAD.NAME = "FPNEdgeHead"
+    mtl.EDGE_HEAD.NAME = "FPNEdgeHead"  # | "TowerEdgeHead"
     mtl.EDGE_HEAD.IN_FEATURES = ["p2", "p3", "p4", "p5"]
     mtl.EDGE_HEAD.CONVS_DIM = 64
     mtl.EDGE_HEAD.NORM = "GN"
@@ -61,6 +61,26 @@ def _add_model(cfg: CN) -> None:
     mtl.EDGE_HEAD.LOSS = "hed"  # "hed" | "rcf" | "fixed" | "focal" | "dice"
     mtl.EDGE_HEAD.POSITIVE_WEIGHT = 0.95  # with LOSS "fixed": of the edge pixels; that of the others is 1 minus it
     mtl.EDGE_HEAD.LOSS_WEIGHT = 1.0
+    _add_coupling(mtl)
+
+
+def _add_coupling(mtl: CN) -> None:
+    """What the semantic and the edge head give each other."""
+    mtl.EDGE_HEAD.TOWER = CN()  # of NAME "TowerEdgeHead", which reads what the semantic predictor reads
+    mtl.EDGE_HEAD.TOWER.DETACH = False  # whether the edge loss leaves the semantic tower, and the backbone, alone
+
+    two_stage = mtl.SEM_SEG_HEAD.TWO_STAGE = CN()  # of MODEL.SEM_SEG_HEAD.NAME "TwoStageSemSegHead"
+    two_stage.EDGE_INPUT = False  # whether the second stage reads what the edge head says
+    two_stage.STRIDE = 2  # of the prediction, in input pixels: a divisor of MODEL.SEM_SEG_HEAD.COMMON_STRIDE
+    two_stage.CONVS_DIM = 64  # channels of the second stage
+    two_stage.COARSE_WEIGHT = 0.4  # of the first stage's loss, beside 1 of the second's
+
+    mtl.EDGE_COUPLING = CN()  # of the task "edge_coupling": edges of the semantic prediction, against the edge labels
+    mtl.EDGE_COUPLING.EDGES = "structures"  # mean over the classes of the image | "total_variation" of neighbours
+    mtl.EDGE_COUPLING.SMOOTHNESS = 0.1  # lambda: half of it weighs the differences between neighbours off the edges
+    mtl.EDGE_COUPLING.BETA = 5.0  # those at an edge have exp(-BETA) of that weight
+    mtl.EDGE_COUPLING.CONSISTENCY_WEIGHT = 0.0  # of the difference from what the edge head says; 0 for none
+    mtl.EDGE_COUPLING.DETACH_EDGES = True  # whether that difference leaves the edge head alone
 
 
 def _add_init(mtl: CN) -> None:
@@ -153,7 +173,7 @@ def _add_solver(cfg: CN) -> None:
     mtl.MAX_BAD_STEPS = 10  # so many steps in a row with an infinite or NaN loss stop the training
 
     mtl.PARTS = CN()  # what the optimizer and the schedule do with a part of the network
-    for part in ("backbone", "instance", "sem_seg", "edge", "balancer"):
+    for part in ("backbone", "instance", "sem_seg", "edge", "edge_coupling", "balancer"):
         add_part(cfg, part)
 
     mtl.SCHEDULE = CN()  # which tasks are in the loss of a step, beside START and STOP of PARTS

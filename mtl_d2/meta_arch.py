@@ -1,6 +1,6 @@
 """The joint network: one FPN backbone, computed once, and a branch for each task."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import reduce
 from typing import Any
 
@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from .balancing import Balancer, build_balancer
 from .modeling.panoptic_merge import PanopticMerge
-from .tasks import TaskBatch, TaskBranch, get_task, known_tasks
-from .tasks.base import zero_over
+from .tasks import StepFeatures, TaskBatch, TaskBranch, get_task, known_tasks
+from .tasks.base import Features, zero_over
 from .tasks.scales import LabelScales, label_scales, labelled_tasks
+from .tasks.step_features import givers
 
 LOG_PERIOD = 20  # steps between two entries of the log; each entry costs a host sync on a GPU
 
@@ -40,7 +41,7 @@ class MultiTaskFPN(nn.Module):
             not computed. None for all.
 
     Raises:
-        ValueError: two branches of one name, or a branch without the one that it depends on.
+        ValueError: two branches of one name, or a branch without those that it depends on or reads features of.
     """
 
     pixel_mean: Tensor
@@ -70,6 +71,7 @@ class MultiTaskFPN(nn.Module):
                 raise ValueError(f"task {branch.name!r} depends on {sorted(missing)}: add them to MODEL.MTL.TASKS")
             for name, module in branch.modules.items():
                 self.add_module(name, module)
+        self._givers = givers(self.branches)
         self.balancer = balancer
         self.panoptic = panoptic if {"instance", "sem_seg"} <= set(self.branches) else None
         self.label_patience = label_patience
@@ -155,13 +157,18 @@ class MultiTaskFPN(nn.Module):
         batch = batched_inputs if isinstance(batched_inputs, TaskBatch) else self.preprocess(batched_inputs)
         scales = self.label_scales([batch]) if scales is None else scales
         features = self.extract_features(batch)
-        losses = {name: self.task_losses(name, features, batch, scales) for name in self.branches}
+        shared = self.step_features(lambda: features, batch)
+        losses = {name: self.task_losses(name, shared, batch, scales) for name in self.branches}
         return features, losses, labelled_tasks(scales)
 
     def task_losses(
-        self, name: str, features: dict[str, Tensor], batch: TaskBatch, scales: LabelScales
+        self, name: str, features: StepFeatures, batch: TaskBatch, scales: LabelScales
     ) -> dict[str, Tensor]:
-        """``{loss name: scalar}`` of one task, before balancing."""
+        """``{loss name: scalar}`` of one task, before balancing.
+
+        Args:
+            features: of :meth:`step_features`, the same for all tasks of a step.
+        """
         branch = self.branches[name]
         indices = batch.labelled(branch.label_keys) if self._is_active(name) else []
         losses = self._branch_losses(branch, features, batch, indices)
@@ -175,15 +182,16 @@ class MultiTaskFPN(nn.Module):
         return self.active_tasks is None or name in self.active_tasks
 
     def _branch_losses(
-        self, branch: TaskBranch, features: dict[str, Tensor], batch: TaskBatch, indices: list[int]
+        self, branch: TaskBranch, features: StepFeatures, batch: TaskBatch, indices: list[int]
     ) -> dict[str, Tensor]:
         if not indices:
             # The levels that only this branch reads have no other gradient in this step.
             backbone_zero = zero_over(self.backbone.parameters())
             return {key: loss + backbone_zero for key, loss in branch.zero_losses().items()}
+        own = features.of(branch.name)
         if len(indices) < len(batch):
-            features = {key: feature[indices] for key, feature in features.items()}
-        return branch.losses(features, batch.select(indices))
+            own = {key: feature[indices] for key, feature in own.items()}
+        return branch.losses(own, batch.select(indices))
 
     def label_scales(self, parts: Sequence[TaskBatch]) -> LabelScales:
         """By what the losses of this step's parts are multiplied, see :func:`.tasks.scales.label_scales`.
@@ -213,7 +221,7 @@ class MultiTaskFPN(nn.Module):
 
         Args:
             batched_inputs: see :meth:`forward`.
-            tasks: names of configured tasks; all by default.
+            tasks: names of configured tasks; all that have an answer by default.
             do_postprocess: False for the raw outputs ``{task: [one per image]}`` in the padded input's coordinates.
 
         Returns:
@@ -227,29 +235,35 @@ class MultiTaskFPN(nn.Module):
               both instances and semantics were asked for
 
         Raises:
-            ValueError: a task is not configured.
+            ValueError: a task is not configured, or has no answer.
         """
-        wanted = list(self.branches) if tasks is None else list(tasks)
+        answers = [name for name, branch in self.branches.items() if branch.output_key]
+        wanted = answers if tasks is None else list(tasks)
         outputs: dict[str, list] = {}
         batch = self.preprocess(batched_inputs)
         order = self.with_dependencies(wanted)
+        answering = {*wanted, *(needed for name in order for needed in self.branches[name].depends_on)}
         features = self.extract_features(batch)
-        for name in order:
-            outputs[name] = self.branches[name].inference(features, batch, outputs)
+        shared = self.step_features(lambda: features, batch)
+        for name in filter(answering.__contains__, order):
+            outputs[name] = self.branches[name].inference(shared.of(name), batch, outputs)
         outputs = {name: outputs[name] for name in wanted}
         return self._postprocess(outputs, batch) if do_postprocess else outputs
 
     def with_dependencies(self, wanted: Sequence[str]) -> list[str]:
-        """The tasks, each after those whose outputs it reads.
+        """The tasks, each after those whose outputs or features it reads.
 
         Raises:
-            ValueError: a task is not configured.
+            ValueError: a task is not configured, or has no answer.
         """
         order: list[str] = []
         for name in wanted:
             if name not in self.branches:
                 raise ValueError(f"task {name!r} is not part of this network: it has {sorted(self.branches)}")
-            for needed in (*self.with_dependencies(self.branches[name].depends_on), name):
+            if not self.branches[name].output_key:
+                raise ValueError(f"task {name!r} has no answer: it only trains other tasks")
+            read = (*self.branches[name].depends_on, *self._givers[name])
+            for needed in (*self.with_dependencies(read), name):
                 if needed not in order:
                     order.append(needed)
         return order
@@ -278,6 +292,14 @@ class MultiTaskFPN(nn.Module):
     def extract_features(self, batch: TaskBatch) -> dict[str, Tensor]:
         """The backbone's features, ``{name: (N, C, H / stride, W / stride)}``."""
         return self.backbone(batch.images.tensor.contiguous(memory_format=self.memory_format))
+
+    def task_features(self, name: str, features: Features) -> Features:
+        """What a task's branch reads of the backbone's features."""
+        return features
+
+    def step_features(self, features: Callable[[], Features], batch: TaskBatch) -> StepFeatures:
+        """What each branch reads; ``features`` gives the backbone's, and is called once for each task."""
+        return StepFeatures(self.branches, lambda name: self.task_features(name, features()), batch.images.tensor)
 
     def _log(self, losses: dict[str, dict[str, Tensor]], weights: dict[str, Tensor]) -> None:
         try:

@@ -45,7 +45,8 @@ def _metrics(comparison: Comparison, candidate: Candidate) -> list[Metric]:
         branches: dict[str, TaskBranch] = build_on_cpu(cfg).branches  # type: ignore[assignment]
     except (ValueError, KeyError, AssertionError, ImportError) as error:
         raise ComparisonError(f"{comparison.name}: {candidate.name}: {error}") from error
-    return [Metric(task, branch.metric, branch.higher_is_better) for task, branch in branches.items()]
+    scored = {task: branch for task, branch in branches.items() if branch.metric}
+    return [Metric(task, branch.metric, branch.higher_is_better) for task, branch in scored.items()]
 
 
 def build_on_cpu(cfg: CfgNode) -> nn.Module:

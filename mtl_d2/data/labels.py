@@ -9,7 +9,9 @@ TASK_LABELS: dict[str, tuple[str, ...]] = {  # task -> keys of a record, any of 
     "instance": ("annotations",),
     "sem_seg": ("sem_seg_file_name",),
     "edge": ("edge_file_name", "edge_source"),
+    "edge_coupling": ("edge_file_name", "edge_source"),
 }
+LABELS_OF = {"edge_coupling": "edge"}  # task without labels of its own -> the task whose labels it is trained on
 
 
 def is_labelled(record: Record, task: str) -> bool:

@@ -16,6 +16,7 @@ from ..structures.edges import IGNORE
 from .images import BrokenSampleError, contiguous, read_image, to_planes
 from .label_maps import read_label, read_sem_seg, wrong_size
 from .labelled_image import LabelledImage, source_boxes
+from .labels import LABELS_OF
 from .masks import tight_boxes, transform_masks
 from .pixels import limit_pixels
 from .targets import (
@@ -75,7 +76,7 @@ class MultiTaskDatasetMapper:
                 model's input. Where the augmentations pad, ``apply_segmentation`` gives the ignore value.
         """
         self.is_train = is_train
-        self.tasks = tuple(tasks)
+        self.tasks = tuple(LABELS_OF.get(task, task) for task in tasks)
         self.augmentations = T.AugmentationList(augmentations)
         self.image_format = image_format
         self.use_instance_mask = use_instance_mask

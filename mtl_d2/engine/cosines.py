@@ -43,10 +43,12 @@ def _rows(step: TaskStep, part: int) -> FeatureCut:
     with precision.autocast(), torch.no_grad():
         features = network.extract_features(step.parts[part])
     cut = FeatureCut(features, network.backbone)
+    shared = network.step_features(cut.features, step.parts[part])
     for task in step.labelled:
         with precision.autocast():
-            loss = total(network.task_losses(task, cut.features(), step.parts[part], step.scales))
+            loss = total(network.task_losses(task, shared, step.parts[part], step.scales))
         if loss.requires_grad:
-            precision.scale(loss).backward(inputs=list(cut.leaves.values()))
+            leaves = list(cut.leaves.values())
+            precision.scale(loss).backward(inputs=leaves, retain_graph=shared.is_shared)
         cut.take_row(task)
     return cut

@@ -82,7 +82,7 @@ def evaluate_datasets(cfg: CfgNode, model: nn.Module) -> Evaluation:
 
 
 def build_evaluators(cfg: CfgNode, model: nn.Module, dataset_name: str) -> dict[str, DatasetEvaluator]:
-    """Return an evaluator for each task of the model that the dataset has labels for.
+    """Return an evaluator for each task of the model that has an answer, and that the dataset has labels for.
 
     One for panoptic maps is among them if the model makes them and the dataset has instances and semantics.
     """
@@ -91,9 +91,10 @@ def build_evaluators(cfg: CfgNode, model: nn.Module, dataset_name: str) -> dict[
         os.makedirs(output_dir, exist_ok=True)
     branches = cast(dict[str, TaskBranch], model.branches)
     records = load_records(dataset_name)  # which may fill in the metadata that evaluators read
-    labelled = [task for task in branches if any(may_be_labelled(record, [task]) for record in records)]
-    if len(labelled) < len(branches):
-        unlabelled = sorted(set(branches) - set(labelled))
+    scored = [task for task, branch in branches.items() if branch.output_key]
+    labelled = [task for task in scored if any(may_be_labelled(record, [task]) for record in records)]
+    if len(labelled) < len(scored):
+        unlabelled = sorted(set(scored) - set(labelled))
         logger.info("%s has no labels for %s, which are not scored on it", dataset_name, ", ".join(unlabelled))
     evaluators: dict[str, DatasetEvaluator] = {
         task: branches[task].build_evaluator(cfg, dataset_name, output_dir) for task in labelled

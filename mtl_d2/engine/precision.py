@@ -36,7 +36,7 @@ class Precision:
         """The loss times the scale that its gradients are kept at until the optimizer's step; 1 but for float16."""
         return loss if self.scaler is None else self.scaler.scale(loss)
 
-    def backward(self, loss: Tensor) -> None:
+    def backward(self, loss: Tensor, retain_graph: bool = False) -> None:
         """Add the (scaled) gradients of a scalar to those of its leaves.
 
         Where the loss is infinite or NaN, all its gradients are NaN: averaged over ranks they tell each of them that
@@ -44,7 +44,8 @@ class Precision:
         """
         scaled = self.scale(loss)
         finite = loss.detach().isfinite()
-        scaled.backward(torch.where(finite, torch.ones_like(scaled), torch.full_like(scaled, torch.nan)))
+        gradient = torch.where(finite, torch.ones_like(scaled), torch.full_like(scaled, torch.nan))
+        scaled.backward(gradient, retain_graph=retain_graph)
 
 
 def seed_step(seed: int, rank: int, iteration: int) -> None:

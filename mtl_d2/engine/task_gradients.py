@@ -24,7 +24,8 @@ class TaskGradients(StepGradients):
        parts are held until the weights are there.
     4. All gradients are averaged over the ranks in one go. DDP, which would do so in each backward pass, is not asked.
 
-    A parameter behind the cut that two tasks reach has the sum of their gradients, as it has in a plain sum.
+    A parameter behind the cut that two tasks reach has the sum of their gradients, as it has in a plain sum. What one
+    branch gives another (a tower that both read) is computed once, and its graph is held until the last task is done.
     """
 
     def __call__(self, batch: list[dict], iteration: int) -> StepLosses:
@@ -77,14 +78,15 @@ class TaskGradients(StepGradients):
         self.seed_part(part, step.iteration)
         with self.precision.autocast():
             cut = FeatureCut(network.extract_features(batch), network.backbone)
+        shared = network.step_features(cut.features, batch)
         losses: dict[str, dict[str, Tensor]] = {}
         for task in network.branches:
             with self.precision.autocast():
-                terms = network.task_losses(task, cut.features(), batch, step.scales)
+                terms = network.task_losses(task, shared, batch, step.scales)
                 terms = {name: balancer.prior[task] * loss for name, loss in terms.items()}
             mean = total(terms) / self.parts
             if mean.requires_grad:
-                self.precision.backward(mean)
+                self.precision.backward(mean, retain_graph=shared.is_shared)
             cut.take_row(task)
             losses[task] = detached(terms)
         return cut, losses

@@ -11,18 +11,35 @@ from .edge import (
     hed_loss,
     rcf_loss,
 )
+from .edge_regression import (
+    PREDICTED_EDGES,
+    check_edge_regression,
+    class_probs,
+    edge_consistency,
+    edge_regression_loss,
+    edge_weighted_smoothness,
+    squared_edge_error,
+    structure_edges,
+    total_variation_edges,
+)
 from .focal import focal_prior_bias, softmax_focal_loss
 from .hard_examples import HardPixels, hardest
 from .iou import iou_loss
 
 __all__ = [
     "EDGE_LOSSES",
+    "PREDICTED_EDGES",
     "HardPixels",
     "binary_dice_loss",
+    "check_edge_regression",
+    "class_probs",
     "dice_loss",
+    "edge_consistency",
     "edge_dice_loss",
     "edge_focal_loss",
     "edge_loss",
+    "edge_regression_loss",
+    "edge_weighted_smoothness",
     "fixed_weight_loss",
     "focal_prior_bias",
     "hardest",
@@ -31,4 +48,7 @@ __all__ = [
     "masked_cross_entropy",
     "rcf_loss",
     "softmax_focal_loss",
+    "squared_edge_error",
+    "structure_edges",
+    "total_variation_edges",
 ]

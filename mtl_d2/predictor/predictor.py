@@ -90,7 +90,8 @@ class Predictor:
         self.memory_limit = memory_limit
         self.augmentations = build_augmentations(self.cfg, is_train=False)
         self.model = build_model(self.cfg).eval()
-        self.tasks = self._check_tasks(self.model.branches if tasks is None else tasks)
+        answers = [task for task, branch in self.model.branches.items() if branch.output_key]
+        self.tasks = self._check_tasks(answers if tasks is None else tasks)
         path = os.fspath(self.cfg.MODEL.WEIGHTS if weights is None else weights)
         if not path:
             raise ValueError("there are no weights: give a checkpoint (weights=, --weights, or MODEL.WEIGHTS).")

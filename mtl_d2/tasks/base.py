@@ -72,10 +72,11 @@ class TaskBranch(ABC):
     Class attributes:
         name: the task's name in configs, losses, balancing and records.
         label_keys: keys of a model input that an image must carry to be trained on.
-        output_key: key of the task's answer in the model's output.
+        output_key: key of the task's answer in the model's output; "" for a task without one, as
+            :class:`mtl_d2.tasks.AuxiliaryTask`.
         metric: ``"<group>/<figure>"`` of the results that stands for the task, such as ``"edge/ODS"``.
         higher_is_better: the sign of ``metric``.
-        depends_on: names of tasks whose outputs :meth:`inference` reads.
+        depends_on: names of tasks whose outputs :meth:`inference` reads; of their features see :attr:`reads`.
     """
 
     name: ClassVar[str]
@@ -114,20 +115,47 @@ class TaskBranch(ABC):
     def loss_names(self) -> tuple[str, ...]:
         """The keys of :meth:`losses`, the same in every step and on every rank."""
 
+    @property
+    def gives(self) -> tuple[str, ...]:
+        """Names of the :meth:`shared_features`, which no level of the backbone has."""
+        return ()
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Names of other branches' shared features that stand in ``features``, in training and in inference."""
+        return ()
+
+    def shared_features(self, features: Features, images: Tensor) -> dict[str, Tensor]:
+        """What other branches may read: ``{name: (N, C, h, w)}`` with the names of :attr:`gives`.
+
+        Made once in a step and over all images, labelled or not, active or not, if any branch of the network reads
+        some of it. Then it stands in this branch's own ``features`` too, which need not make it again. The gradients
+        of who reads it go on into this branch's modules and, in a step in which its task is active, train them.
+
+        Args:
+            features: what this branch reads.
+            images: (N, 3, H, W), normalised and padded.
+        """
+        return {}
+
     def term_labels(self, batch: TaskBatch) -> dict[str, bool]:
         """Whether the batch has the labels of those losses that need more than ``label_keys``, by loss name."""
         return {}
 
     @abstractmethod
     def losses(self, features: Features, batch: TaskBatch) -> dict[str, Tensor]:
-        """``{loss name: scalar}`` over a batch in which every image carries the task's labels."""
+        """``{loss name: scalar}`` over a batch in which every image carries the task's labels.
+
+        Args:
+            features: of the backbone and of :attr:`reads`, for these images.
+        """
 
     @abstractmethod
     def inference(self, features: Features, batch: TaskBatch, outputs: Mapping[str, list]) -> list[Any]:
         """One raw output per image, in the padded input's coordinates.
 
         Args:
-            features: of the backbone.
+            features: of the backbone and of :attr:`reads`.
             batch: the images.
             outputs: raw outputs of the tasks in ``depends_on``.
         """
@@ -153,8 +181,9 @@ class TaskBranch(ABC):
 
 def zero_over(parameters: Iterable[nn.Parameter]) -> Tensor:
     """A zero scalar with a (zero) gradient for each of the trainable parameters."""
-    terms = [p.flatten()[:1].sum() * 0.0 for p in parameters if p.requires_grad]
-    return torch.stack(terms).sum() if terms else torch.zeros(())
+    every = list(parameters)
+    terms = [p.flatten()[:1].sum() * 0.0 for p in every if p.requires_grad]
+    return torch.stack(terms).sum() if terms else torch.zeros((), device=every[0].device if every else None)
 
 
 def register_task(cls: type[TaskBranch]) -> type[TaskBranch]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..evaluation import EdgeEvaluator
 from ..modeling.edge import build_edge_head
 from ..modeling.postprocessing import resize_dense
+from ..modeling.shared_names import EDGE_LOGITS
 from .base import Features, TaskBatch, TaskBranch, register_task
 
 
@@ -19,7 +20,9 @@ class EdgeBranch(TaskBranch):
 
     Args:
         edge_head: ``(features, images, targets) -> logits, losses``, with ``ignore_value``
-            (:class:`mtl_d2.modeling.edge.FPNEdgeHead`).
+            (:class:`mtl_d2.modeling.edge.FPNEdgeHead`); ``reads`` names what other branches must give it. One that
+            others may read has ``gives`` = (EDGE_LOGITS,), ``layers(features, images)`` that makes them, and finds
+            them in its features then.
     """
 
     name = "edge"
@@ -42,6 +45,17 @@ class EdgeBranch(TaskBranch):
     @property
     def loss_names(self) -> tuple[str, ...]:
         return ("loss_edge",)
+
+    @property
+    def gives(self) -> tuple[str, ...]:
+        return getattr(self.edge_head, "gives", ())
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return getattr(self.edge_head, "reads", ())
+
+    def shared_features(self, features: Features, images: Tensor) -> dict[str, Tensor]:
+        return {EDGE_LOGITS: cast(Any, self.edge_head).layers(features, images)}
 
     def losses(self, features: Features, batch: TaskBatch) -> dict[str, Tensor]:
         targets = batch.dense_labels("edge", self.ignore_value)

@@ -18,7 +18,10 @@ class SemSegBranch(TaskBranch):
     """Semantic segmentation.
 
     Args:
-        sem_seg_head: Detectron2's interface ``(features, targets) -> logits, losses``, with ``ignore_value``.
+        sem_seg_head: Detectron2's interface ``(features, targets) -> logits, losses``, with ``ignore_value``, and
+            ``loss_names`` where it has others than ``loss_sem_seg``. ``reads`` names what other branches must give
+            it; one that others may read has ``gives`` and ``shared_features(features)``, and finds them in its
+            features then.
     """
 
     name = "sem_seg"
@@ -40,7 +43,18 @@ class SemSegBranch(TaskBranch):
 
     @property
     def loss_names(self) -> tuple[str, ...]:
-        return ("loss_sem_seg",)
+        return getattr(self.sem_seg_head, "loss_names", ("loss_sem_seg",))
+
+    @property
+    def gives(self) -> tuple[str, ...]:
+        return getattr(self.sem_seg_head, "gives", ())
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return getattr(self.sem_seg_head, "reads", ())
+
+    def shared_features(self, features: Features, images: Tensor) -> dict[str, Tensor]:
+        return cast(Any, self.sem_seg_head).shared_features(features)
 
     def losses(self, features: Features, batch: TaskBatch) -> dict[str, Tensor]:
         targets = batch.dense_labels("sem_seg", self.ignore_value)

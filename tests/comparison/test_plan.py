@@ -149,3 +149,9 @@ def test_networks_that_cannot_be_compared_are_a_sentence(tmp_path, changes, sent
 
 def test_the_metric_of_each_task_is_that_of_its_reference(toy):
     assert [(m.task, m.name) for m in check_networks(toy)] == [("sem_seg", "sem_seg/mIoU"), ("edge", "edge/ODS")]
+
+
+def test_a_task_without_a_metric_needs_no_reference(tmp_path):
+    tasks = {"MODEL.MTL.TASKS": ["sem_seg", "edge", "edge_coupling"]}
+    with toy_comparison(tmp_path, joint={"coupled": tasks}) as (comparison, _):
+        assert [m.task for m in check_networks(comparison)] == ["sem_seg", "edge"]

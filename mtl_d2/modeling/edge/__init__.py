@@ -2,5 +2,6 @@
 
 from .build import EDGE_HEADS_REGISTRY, build_edge_head
 from .fpn import FPNEdgeHead
+from .tower import TowerEdgeHead
 
-__all__ = ["EDGE_HEADS_REGISTRY", "FPNEdgeHead", "build_edge_head"]
+__all__ = ["EDGE_HEADS_REGISTRY", "FPNEdgeHead", "TowerEdgeHead", "build_edge_head"]

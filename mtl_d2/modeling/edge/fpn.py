@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from ...losses import EDGE_LOSSES, fixed_weight_loss
 from ...structures import downsample_edges
+from ..shared_names import EDGE_LOGITS
 from .build import EDGE_HEADS_REGISTRY
 
 IGNORE = 255
@@ -56,6 +57,7 @@ class FPNEdgeHead(nn.Module):
     """
 
     ignore_value = IGNORE
+    gives = (EDGE_LOGITS,)
 
     @configurable
     def __init__(
@@ -136,7 +138,9 @@ class FPNEdgeHead(nn.Module):
         return logits, {}
 
     def layers(self, features: Mapping[str, Tensor], images: Tensor) -> Tensor:
-        """Logits (N, 1, H / stride, W / stride)."""
+        """Logits (N, 1, H / stride, W / stride); those in ``features`` if they were made for another branch."""
+        if EDGE_LOGITS in features:
+            return features[EDGE_LOGITS]
         parts = [self.decoder.layers(features)]
         if len(self.stem):
             blocks = F.pixel_unshuffle(images, self.cell)

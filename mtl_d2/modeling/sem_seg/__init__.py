@@ -2,5 +2,6 @@
 
 from .criterion import SemSegCriterion
 from .fpn import MultiTaskSemSegFPNHead
+from .two_stage import TwoStageSemSegHead
 
-__all__ = ["MultiTaskSemSegFPNHead", "SemSegCriterion"]
+__all__ = ["MultiTaskSemSegFPNHead", "SemSegCriterion", "TwoStageSemSegHead"]
