@@ -41,7 +41,7 @@ class EdgeBranch(TaskBranch):
 
     @property
     def loss_names(self) -> tuple[str, ...]:
-        return ("loss_edge",)
+        return getattr(self.edge_head, "loss_names", ("loss_edge",))
 
     def losses(self, features: Features, batch: TaskBatch) -> dict[str, Tensor]:
         targets = batch.dense_labels("edge", self.ignore_value)

@@ -40,7 +40,7 @@ class SemSegBranch(TaskBranch):
 
     @property
     def loss_names(self) -> tuple[str, ...]:
-        return ("loss_sem_seg",)
+        return getattr(self.sem_seg_head, "loss_names", ("loss_sem_seg",))
 
     def losses(self, features: Features, batch: TaskBatch) -> dict[str, Tensor]:
         targets = batch.dense_labels("sem_seg", self.ignore_value)

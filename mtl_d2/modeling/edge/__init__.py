@@ -1,6 +1,7 @@
 """Edge heads."""
 
 from .build import EDGE_HEADS_REGISTRY, build_edge_head
+from .decoder_head import DecoderEdgeHead
 from .fpn import FPNEdgeHead
 
-__all__ = ["EDGE_HEADS_REGISTRY", "FPNEdgeHead", "build_edge_head"]
+__all__ = ["EDGE_HEADS_REGISTRY", "DecoderEdgeHead", "FPNEdgeHead", "build_edge_head"]

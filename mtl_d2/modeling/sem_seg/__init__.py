@@ -1,6 +1,7 @@
 """Semantic heads, all in Detectron2's SEM_SEG_HEADS_REGISTRY."""
 
 from .criterion import SemSegCriterion
+from .decoder_head import DecoderSemSegHead
 from .fpn import MultiTaskSemSegFPNHead
 
-__all__ = ["MultiTaskSemSegFPNHead", "SemSegCriterion"]
+__all__ = ["DecoderSemSegHead", "MultiTaskSemSegFPNHead", "SemSegCriterion"]
