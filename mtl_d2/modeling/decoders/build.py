@@ -37,7 +37,7 @@ def build_decoder(
     decoder: type[Decoder] = DECODERS_REGISTRY.get(name)
     count = out_channels if isinstance(out_channels, int) else out_channels(decoder.output_stride(input_shape))
     widths = {"out_channels": count, "conv_dims": conv_dims, "norm": norm}
-    return decoder(input_shape, **widths, **decoder.from_config(cfg))  # type: ignore[call-arg]  # see Decoder
+    return decoder(input_shape, **widths, **decoder.from_config(cfg))
 
 
 def select_levels(input_shape: Shapes, names: Sequence[str], key: str) -> Shapes:
