@@ -9,6 +9,7 @@ from fvcore.nn import weight_init
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..norms import Norm, fitting
 from ..pooling import max_pool_with_positions
 
 
@@ -43,7 +44,7 @@ class VGG(Backbone):
         *,
         depths: Sequence[int] = (2, 2, 3, 3, 3),
         widths: Sequence[int] = (64, 128, 256, 512, 512),
-        norm: str = "BN",
+        norm: Norm = "BN",
         out_features: Sequence[str] = ("s32",),
         freeze_at: int = 0,
     ) -> None:
@@ -90,7 +91,7 @@ class VGG(Backbone):
 class _Stage(CNNBlockBase):
     """Convolutions of one width at one stride."""
 
-    def __init__(self, in_channels: int, out_channels: int, depth: int, norm: str) -> None:
+    def __init__(self, in_channels: int, out_channels: int, depth: int, norm: Norm) -> None:
         super().__init__(in_channels, out_channels, stride=1)
         convs = [
             Conv2d(
@@ -99,7 +100,7 @@ class _Stage(CNNBlockBase):
                 kernel_size=3,
                 padding=1,
                 bias=not norm,
-                norm=get_norm(norm, out_channels),
+                norm=get_norm(fitting(norm), out_channels),
                 activation=F.relu,
             )
             for i in range(depth)

@@ -1,6 +1,6 @@
 """What a decoder is, and what several are made of."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -9,8 +9,9 @@ from fvcore.nn import weight_init
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..norms import Norm, fitting
+
 Shapes = Mapping[str, ShapeSpec]
-Norm = str | Callable[[int], nn.Module]  # a name of Detectron2's, "" for none; or what makes one, from the channels
 
 
 class Decoder(nn.Module):
@@ -84,14 +85,14 @@ def conv(in_channels: int, out_channels: int, kernel_size: int, norm: Norm) -> C
         kernel_size=kernel_size,
         padding=kernel_size // 2,
         bias=not norm,
-        norm=get_norm(norm, out_channels),
+        norm=get_norm(fitting(norm), out_channels),
         activation=F.relu,
     )
     weight_init.c2_msra_fill(module)
     return module
 
 
-def convs(channels: Sequence[int], norm: str) -> nn.Sequential:
+def convs(channels: Sequence[int], norm: Norm) -> nn.Sequential:
     """3x3 convolutions from each of the numbers of channels to the next."""
     return nn.Sequential(*(conv(a, b, 3, norm) for a, b in zip(channels, channels[1:], strict=False)))
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from detectron2.config import CfgNode
 from detectron2.utils.registry import Registry
 
+from ..norms import Norm
 from .base import Decoder, Shapes, describe
 
 DECODERS_REGISTRY = Registry("DECODERS")
@@ -19,7 +20,7 @@ def build_decoder(
     key: str,
     out_channels: int | Callable[[int], int],
     conv_dims: int,
-    norm: str,
+    norm: Norm,
 ) -> Decoder:
     """The decoder of that name, with the options of its own node below MODEL.MTL.DECODER.
 

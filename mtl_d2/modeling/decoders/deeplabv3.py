@@ -8,6 +8,7 @@ from detectron2.layers import ASPP
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..norms import Norm, fitting
 from .base import Decoder, Shapes, by_stride, predictor
 from .build import DECODERS_REGISTRY
 
@@ -40,7 +41,7 @@ class DeepLabV3Decoder(Decoder):
         *,
         out_channels: int,
         conv_dims: int,
-        norm: str,
+        norm: Norm,
         dilations: Sequence[int] = DILATIONS,
         dropout: float = 0.1,
     ) -> None:
@@ -51,7 +52,7 @@ class DeepLabV3Decoder(Decoder):
                 input_shape[self.coarsest].channels,
                 conv_dims,
                 three(dilations),
-                norm=norm,
+                norm=fitting(norm),
                 activation=F.relu,
                 dropout=dropout,
             ),

@@ -7,6 +7,7 @@ from detectron2.config import CfgNode
 from detectron2.projects.deeplab import DeepLabV3PlusHead
 from torch import Tensor
 
+from ..norms import Norm, fitting
 from .base import Decoder, Shapes, describe, predictor
 from .build import DECODERS_REGISTRY
 from .deeplabv3 import DILATIONS, three
@@ -41,7 +42,7 @@ class DeepLabV3PlusDecoder(Decoder):
         *,
         out_channels: int,
         conv_dims: int,
-        norm: str,
+        norm: Norm,
         dilations: Sequence[int] = DILATIONS,
         project_dims: int = 48,
         separable: bool = False,
@@ -60,7 +61,7 @@ class DeepLabV3PlusDecoder(Decoder):
             aspp_dropout=dropout,
             decoder_channels=[conv_dims] * len(input_shape),
             common_stride=self.stride,
-            norm=norm,
+            norm=fitting(norm),
             train_size=None,
             num_classes=None,
             use_depthwise_separable_conv=separable,

@@ -7,6 +7,7 @@ import torch
 from detectron2.config import CfgNode
 from torch import Tensor, nn
 
+from ..norms import Norm
 from .base import Decoder, Shapes, conv, doubling, predictor
 from .build import DECODERS_REGISTRY
 from .resize import fit, size_of
@@ -41,7 +42,7 @@ class FCNDecoder(Decoder):
         input_shape: Shapes,
         *,
         out_channels: int,
-        norm: str,
+        norm: Norm,
         conv_dims: int = 0,
         fc_dim: int = 4096,
         fc_kernel: int = 7,

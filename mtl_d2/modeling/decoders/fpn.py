@@ -7,6 +7,7 @@ import torch
 from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
 from torch import Tensor, nn
 
+from ..norms import Norm, fitting
 from .base import Decoder, Shapes
 from .build import DECODERS_REGISTRY
 from .resize import fit, size_of
@@ -26,10 +27,14 @@ class FPNDecoder(Decoder):
         norm: of all convolutions.
     """
 
-    def __init__(self, input_shape: Shapes, *, out_channels: int, conv_dims: int, norm: str) -> None:
+    def __init__(self, input_shape: Shapes, *, out_channels: int, conv_dims: int, norm: Norm) -> None:
         super().__init__(input_shape)
         self.head = SemSegFPNHead(
-            dict(input_shape), num_classes=out_channels, conv_dims=conv_dims, common_stride=self.stride, norm=norm
+            dict(input_shape),
+            num_classes=out_channels,
+            conv_dims=conv_dims,
+            common_stride=self.stride,
+            norm=fitting(norm),
         )
         nn.init.normal_(self.head.predictor.weight, std=0.01)
 

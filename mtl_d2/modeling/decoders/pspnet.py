@@ -7,6 +7,7 @@ from detectron2.config import CfgNode
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..norms import Norm
 from .base import Decoder, Shapes, by_stride, conv, describe, predictor
 from .build import DECODERS_REGISTRY
 from .pyramid import PyramidPooling
@@ -40,7 +41,7 @@ class PSPNetDecoder(Decoder):
         *,
         out_channels: int,
         conv_dims: int,
-        norm: str,
+        norm: Norm,
         bins: Sequence[int] = (1, 2, 3, 6),
         auxiliary_weight: float = 0.4,
         dropout: float = 0.1,

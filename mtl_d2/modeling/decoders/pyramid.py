@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .base import Norm, conv
+from ..norms import Norm
+from .base import conv
 
 
 class PyramidPooling(nn.Module):

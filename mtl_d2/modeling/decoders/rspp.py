@@ -7,6 +7,7 @@ from typing import Any
 from detectron2.config import CfgNode
 from torch import Tensor, nn
 
+from ..norms import Norm
 from .base import Decoder, Shapes, by_stride, conv, predictor
 from .build import DECODERS_REGISTRY
 from .pyramid import PyramidPooling
@@ -39,7 +40,7 @@ class RSPPDecoder(Decoder):
         *,
         out_channels: int,
         conv_dims: int,
-        norm: str,
+        norm: Norm,
         bins: Sequence[int] = (1, 2, 3, 6),
         times: int = 2,
     ) -> None:

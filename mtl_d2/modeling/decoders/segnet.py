@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from ..norms import Norm
 from ..pooling import max_unpool
 from .base import Decoder, Shapes, convs, describe, predictor
 from .build import DECODERS_REGISTRY
@@ -34,7 +35,7 @@ class SegNetDecoder(Decoder):
     """
 
     def __init__(
-        self, input_shape: Shapes, *, out_channels: int, norm: str, conv_dims: int = 0, depth: int = 2
+        self, input_shape: Shapes, *, out_channels: int, norm: Norm, conv_dims: int = 0, depth: int = 2
     ) -> None:
         super().__init__(input_shape)
         maps = {name: shape for name, shape in input_shape.items() if not name.endswith(SUFFIX)}

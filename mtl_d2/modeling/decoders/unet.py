@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from ..norms import Norm
 from .base import Decoder, Shapes, convs, doubling, predictor
 from .build import DECODERS_REGISTRY
 from .resize import fit, size_of
@@ -32,7 +33,7 @@ class UNetDecoder(Decoder):
         ValueError: there are fewer levels, or their strides do not double.
     """
 
-    def __init__(self, input_shape: Shapes, *, out_channels: int, conv_dims: int, norm: str) -> None:
+    def __init__(self, input_shape: Shapes, *, out_channels: int, conv_dims: int, norm: Norm) -> None:
         super().__init__(input_shape)
         *self.skips, self.coarsest = doubling("UNetDecoder", input_shape, at_least=2)
         below = input_shape[self.coarsest].channels

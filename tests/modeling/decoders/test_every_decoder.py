@@ -1,5 +1,7 @@
 """What holds for every decoder: sizes, gradients, memory formats, images on their own, faults."""
 
+import math
+
 import pytest
 import torch
 from detectron2.layers import ShapeSpec
@@ -80,6 +82,16 @@ def test_an_image_does_not_see_the_others_of_its_batch(name):
 @every_decoder
 def test_a_batch_of_one_image_trains(name):
     assert make_decoder(name)(make_features(1)).isfinite().all()
+
+
+@every_decoder
+@pytest.mark.parametrize("norm", ["GN", ""])
+def test_group_norm_fits_any_width_and_no_norm_is_none(name, norm):
+    decoder = make_decoder(name, norm=norm)
+    assert decoder(make_features()).isfinite().all()
+    norms = [m for m in decoder.modules() if isinstance(m, torch.nn.GroupNorm)]
+    assert all(m.num_groups == math.gcd(32, m.num_channels) for m in norms if name != "RSPPDecoder")
+    assert bool(norms) == (norm == "GN") or name == "RSPPDecoder"
 
 
 def _shapes(**strides):
