@@ -17,7 +17,9 @@ class FPNWithMaps(FPN):
     """Detectron2's FPN (Lin et al., Feature Pyramid Networks for Object Detection, CVPR 2017) that also gives maps of
     the backbone below it, so that a decoder can be trained beside the heads of the levels.
 
-    The names in a state dict are those of Detectron2's FPN. The maps come before the levels in the output.
+    The names in a state dict are those of Detectron2's FPN. The maps come before the levels in the output. A network
+    whose heads read maps alone wants the backbone without an FPN: in several processes a parameter that no loss reaches
+    is an error.
 
     Args:
         bottom_up: the backbone below.

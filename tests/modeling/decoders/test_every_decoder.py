@@ -80,6 +80,15 @@ def test_an_image_does_not_see_the_others_of_its_batch(name):
 
 
 @every_decoder
+def test_bfloat16_trains(name):
+    decoder = make_decoder(name)
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = [decoder(f := make_features(2, 61, 87)), *decoder.auxiliary(f).values()]
+    sum(x.float().square().mean() for x in outputs).backward()
+    assert all(x.isfinite().all() for x in outputs) and all(p.grad.isfinite().all() for p in decoder.parameters())
+
+
+@every_decoder
 def test_a_batch_of_one_image_trains(name):
     assert make_decoder(name)(make_features(1)).isfinite().all()
 

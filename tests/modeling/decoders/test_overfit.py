@@ -13,9 +13,12 @@ from mtl_d2.engine import setup_cfg
 from mtl_d2.evaluation.sem_seg_figures import sem_seg_figures
 
 CONFIGS = Path(__file__).parents[3] / "configs" / "decoders"
-LEAVES = ["fpn", "fcn", "segnet", "unet", "pspnet", "deeplabv3", "deeplabv3plus", "rspp"]
-CLASSES = ["things", "sky", "grass", "road"]
-STEPS = 200
+# Steps; those at stride 1 need fewer, and longer for each.
+LEAVES = {
+    **{"fpn": 200, "fcn": 200, "segnet": 120, "unet": 120},
+    **{"pspnet": 200, "deeplabv3": 200, "deeplabv3plus": 200, "rspp": 200},
+}
+CLASSES = ["things", "water", "sand", "gravel"]
 
 
 def _scenes() -> list[dict]:
@@ -39,20 +42,20 @@ def _miou(model: torch.nn.Module, scenes: list[dict]) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("leaf", LEAVES)
-def test_eight_scenes_are_learnt_by_heart(leaf: str) -> None:
+@pytest.mark.parametrize(("leaf", "steps"), LEAVES.items())
+def test_eight_scenes_are_learnt_by_heart(leaf: str, steps: int) -> None:
     model_only = ["DATASETS.TRAIN", "()", "DATASETS.TEST", "()"]
     torch.manual_seed(0)
     model = build_model(setup_cfg(str(CONFIGS / f"{leaf}.yaml"), model_only))
     scenes = _scenes()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.003)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.003, total_steps=STEPS)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.003, total_steps=steps)
     with EventStorage():
-        for _ in range(STEPS):
+        for _ in range(steps):
             optimizer.zero_grad()
             sum(model(scenes).values()).backward()
             optimizer.step()
             schedule.step()
     found = _miou(model.eval(), scenes)
-    print(f"{leaf}: mIoU {found:.2f} after {STEPS} steps")
+    print(f"{leaf}: mIoU {found:.2f} after {steps} steps")
     assert found >= 95
