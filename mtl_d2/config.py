@@ -62,6 +62,8 @@ def _add_model(cfg: CN) -> None:
     mtl.EDGE_HEAD.POSITIVE_WEIGHT = 0.95  # with LOSS "fixed": of the edge pixels; that of the others is 1 minus it
     mtl.EDGE_HEAD.LOSS_WEIGHT = 1.0
     _add_coupling(mtl)
+    _add_decoders(mtl)
+    _add_backbones(mtl)
 
 
 def _add_coupling(mtl: CN) -> None:
@@ -81,6 +83,41 @@ def _add_coupling(mtl: CN) -> None:
     mtl.EDGE_COUPLING.BETA = 5.0  # those at an edge have exp(-BETA) of that weight
     mtl.EDGE_COUPLING.CONSISTENCY_WEIGHT = 0.0  # of the difference from what the edge head says; 0 for none
     mtl.EDGE_COUPLING.DETACH_EDGES = True  # whether that difference leaves the edge head alone
+
+
+def _add_decoders(mtl: CN) -> None:
+    """What DecoderSemSegHead and DecoderEdgeHead decode with, beside IN_FEATURES, CONVS_DIM and NORM of the head."""
+    # "FPNDecoder" | "FCNDecoder" | "SegNetDecoder" | "UNetDecoder" | "PSPNetDecoder" | "DeepLabV3Decoder"
+    # | "DeepLabV3PlusDecoder" | "RSPPDecoder"
+    mtl.SEM_SEG_HEAD.DECODER = "FPNDecoder"  # of MODEL.SEM_SEG_HEAD.NAME "DecoderSemSegHead"
+    mtl.EDGE_HEAD.DECODER = "FPNDecoder"  # of MODEL.MTL.EDGE_HEAD.NAME "DecoderEdgeHead"
+    decoder = mtl.DECODER = CN()
+    decoder.FCN = CN()
+    decoder.FCN.FC_DIM = 4096  # channels of the fully connected layers
+    decoder.FCN.FC_KERNEL = 7  # of the first of them, in cells of the coarsest level; odd
+    decoder.PSPNET = CN()
+    decoder.PSPNET.BINS = [1, 2, 3, 6]  # cells along each side of the grids
+    decoder.PSPNET.AUXILIARY_WEIGHT = 0.4  # of the loss of the level before the coarsest; 0 for none
+    decoder.DEEPLAB = CN()  # v3 and v3+
+    decoder.DEEPLAB.DILATIONS = [6, 12, 18]  # in cells of the coarsest level; twice these at stride 8
+    decoder.DEEPLAB.SEPARABLE = False  # depthwise separable convolutions, v3+ alone
+    decoder.RSPP = CN()
+    decoder.RSPP.BINS = [1, 2, 3, 6]  # as PSPNET.BINS
+    decoder.RSPP.TIMES = 2  # how often the pooling is applied to its own output
+
+
+def _add_backbones(mtl: CN) -> None:
+    mtl.BACKBONE = CN()
+    # Maps below the FPN that are given beside its levels, such as ["res2", "res3"], of those that the bottom-up network
+    # gives. Not read by Detectron2's own builders: "build_resnet_fpn_with_maps_backbone" stands for its ResNet FPN.
+    mtl.BACKBONE.EXTRA_FEATURES = []
+    mtl.VGG = CN()  # of "build_vgg_backbone" and "build_vgg_fpn_backbone"; by default VGG-16
+    mtl.VGG.DEPTHS = [2, 2, 3, 3, 3]  # convolutions of each stage
+    mtl.VGG.WIDTHS = [64, 128, 256, 512, 512]  # their channels
+    mtl.VGG.NORM = "BN"  # "BN" | "FrozenBN" | "GN" | ... | "" for none
+    # "s1", "s2", ... of that stride: stages 1, 2, ... before their pooling, at last the last pooling; and where the
+    # maxima of the poolings stood, "pool1_indices", ... (SegNet).
+    mtl.VGG.OUT_FEATURES = ["s4", "s8", "s16", "s32"]
 
 
 def _add_init(mtl: CN) -> None:

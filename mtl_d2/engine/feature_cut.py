@@ -12,7 +12,8 @@ class FeatureCut:
     """The backbone's features, detached, and the gradient that each task gives to them.
 
     A level that is a max-pool of another one (FPN's p6 of p5) is no leaf: every task pools it anew, so that its
-    gradient goes to the level that it comes from, and no two leaves stand for one thing.
+    gradient goes to the level that it comes from, and no two leaves stand for one thing. Integer features (the indices
+    of a max pooling) have no gradient: every task gets them as they are.
 
     Args:
         features: of ``backbone``, ``{name: (N, C, H / stride, W / stride)}``.
@@ -27,13 +28,19 @@ class FeatureCut:
         self._names = list(features)
         self._pooled, self._pool = _pooled_level(backbone, self._names)
         self._trunk = {name: feature for name, feature in features.items() if name not in self._pooled}
-        self.leaves = {name: feature.detach().requires_grad_() for name, feature in self._trunk.items()}
+        self._constant = {name: feature for name, feature in self._trunk.items() if not feature.is_floating_point()}
+        self.leaves = {
+            name: feature.detach().requires_grad_()
+            for name, feature in self._trunk.items()
+            if name not in self._constant
+        }
         self.rows: dict[str, dict[str, Tensor]] = {}
 
     def features(self) -> dict[str, Tensor]:
         """The features for the heads of one task."""
         pooled = {name: self._pool(self.leaves[source])[0] for name, source in self._pooled.items()}
-        return {name: pooled[name] if name in pooled else self.leaves[name] for name in self._names}
+        given = self._constant | self.leaves | pooled
+        return {name: given[name] for name in self._names}
 
     def take_row(self, task: str) -> None:
         """What a backward pass has left at the leaves is this task's gradient."""

@@ -1,21 +1,30 @@
 """Network parts. Importing them registers them with Detectron2."""
 
 from .backbone import build_resnet_fpn_exact_levels_backbone
-from .edge import EDGE_HEADS_REGISTRY, FPNEdgeHead, TowerEdgeHead, build_edge_head
+from .backbones import VGG, FPNWithMaps, build_resnet_fpn_exact_levels_backbone
+from .decoders import DECODERS_REGISTRY, Decoder, build_decoder
+from .edge import EDGE_HEADS_REGISTRY, DecoderEdgeHead, FPNEdgeHead, TowerEdgeHead, build_edge_head
 from .postprocessing import combine_panoptic
 from .roi_heads import MultiTaskFastRCNNOutputLayers, MultiTaskROIHeads
 from .rpn import MultiTaskRPN
-from .sem_seg import MultiTaskSemSegFPNHead, TwoStageSemSegHead
+from .sem_seg import DecoderSemSegHead, MultiTaskSemSegFPNHead, TwoStageSemSegHead
 
 __all__ = [
+    "DECODERS_REGISTRY",
     "EDGE_HEADS_REGISTRY",
+    "VGG",
+    "Decoder",
+    "DecoderEdgeHead",
+    "DecoderSemSegHead",
     "FPNEdgeHead",
+    "FPNWithMaps",
     "MultiTaskFastRCNNOutputLayers",
     "MultiTaskROIHeads",
     "MultiTaskRPN",
     "MultiTaskSemSegFPNHead",
     "TowerEdgeHead",
     "TwoStageSemSegHead",
+    "build_decoder",
     "build_edge_head",
     "build_resnet_fpn_exact_levels_backbone",
     "combine_panoptic",

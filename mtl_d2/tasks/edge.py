@@ -44,7 +44,7 @@ class EdgeBranch(TaskBranch):
 
     @property
     def loss_names(self) -> tuple[str, ...]:
-        return ("loss_edge",)
+        return getattr(self.edge_head, "loss_names", ("loss_edge",))
 
     @property
     def gives(self) -> tuple[str, ...]:
