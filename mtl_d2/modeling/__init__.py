@@ -1,6 +1,5 @@
 """Network parts. Importing them registers them with Detectron2."""
 
-from .backbone import build_resnet_fpn_exact_levels_backbone
 from .backbones import VGG, FPNWithMaps, build_resnet_fpn_exact_levels_backbone
 from .decoders import DECODERS_REGISTRY, Decoder, build_decoder
 from .edge import EDGE_HEADS_REGISTRY, DecoderEdgeHead, FPNEdgeHead, TowerEdgeHead, build_edge_head
