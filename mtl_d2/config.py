@@ -52,15 +52,27 @@ def _add_model(cfg: CN) -> None:
     mtl.SEM_SEG_HEAD.PIXELS_PER_CLASS = 0  # labelled pixels of each class and image in the loss, at random; 0 for all
 
     mtl.EDGE_HEAD = CN()
-    mtl.EDGE_HEAD.NAME = "FPNEdgeHead"
+    mtl.EDGE_HEAD.NAME = "FPNEdgeHead"  # | "HEDEdgeHead" | "LightEdgeHead"
     mtl.EDGE_HEAD.IN_FEATURES = ["p2", "p3", "p4", "p5"]
     mtl.EDGE_HEAD.CONVS_DIM = 64
     mtl.EDGE_HEAD.NORM = "GN"
     mtl.EDGE_HEAD.STRIDE = 1  # of the prediction, in input pixels: 4, 2 or 1
     mtl.EDGE_HEAD.STEM_DIM = 16  # channels of the image stem that gives detail at STRIDE 1 and 2; 0 for none
-    mtl.EDGE_HEAD.LOSS = "hed"  # "hed" | "rcf" | "fixed" | "focal" | "dice"
+    mtl.EDGE_HEAD.LOSS = "hed"  # "hed" | "rcf" | "fixed" | "focal" | "dice" | "tracing" | "rank"
     mtl.EDGE_HEAD.POSITIVE_WEIGHT = 0.95  # with LOSS "fixed": of the edge pixels; that of the others is 1 minus it
     mtl.EDGE_HEAD.LOSS_WEIGHT = 1.0
+    _add_edge_heads(mtl.EDGE_HEAD)
+
+
+def _add_edge_heads(head: CN) -> None:
+    """Options of single edge heads and edge losses."""
+    head.HED = CN()
+    head.HED.DEEP_WEIGHT = 1.0  # of the sum of the side outputs' losses, beside the fused one's 1; 0 for none of them
+    head.TRACING = CN()  # with LOSS "tracing", beside the 1 of RCF's term
+    head.TRACING.BOUNDARY_WEIGHT = 4.0  # of the term that draws probability onto the edges; at least 0
+    head.TRACING.TEXTURE_WEIGHT = 0.01  # of the term that keeps pixels far from edges quiet; at least 0
+    head.RANK = CN()  # with LOSS "rank"
+    head.RANK.PIXELS = 512  # largest sample of an image's edge pixels; of the others eight times as many
 
 
 def _add_init(mtl: CN) -> None:

@@ -2,15 +2,10 @@
 
 from .cross_entropy import masked_cross_entropy
 from .dice import binary_dice_loss, dice_loss
-from .edge import (
-    EDGE_LOSSES,
-    edge_dice_loss,
-    edge_focal_loss,
-    edge_loss,
-    fixed_weight_loss,
-    hed_loss,
-    rcf_loss,
-)
+from .edge import edge_dice_loss, edge_focal_loss, fixed_weight_loss, hed_loss, rcf_loss
+from .edge_by_name import EDGE_LOSSES, edge_loss
+from .edge_ranking import edge_rank_loss
+from .edge_tracing import tracing_loss
 from .focal import focal_prior_bias, softmax_focal_loss
 from .hard_examples import HardPixels, hardest
 from .iou import iou_loss
@@ -23,6 +18,7 @@ __all__ = [
     "edge_dice_loss",
     "edge_focal_loss",
     "edge_loss",
+    "edge_rank_loss",
     "fixed_weight_loss",
     "focal_prior_bias",
     "hardest",
@@ -31,4 +27,5 @@ __all__ = [
     "masked_cross_entropy",
     "rcf_loss",
     "softmax_focal_loss",
+    "tracing_loss",
 ]

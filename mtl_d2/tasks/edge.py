@@ -18,8 +18,8 @@ class EdgeBranch(TaskBranch):
     """Edge detection.
 
     Args:
-        edge_head: ``(features, images, targets) -> logits, losses``, with ``ignore_value``
-            (:class:`mtl_d2.modeling.edge.FPNEdgeHead`).
+        edge_head: ``(features, images, targets) -> logits, losses``, with ``ignore_value``, and ``loss_names`` where
+            it has more than ``loss_edge`` (:class:`mtl_d2.modeling.edge.EdgeHead`).
     """
 
     name = "edge"
@@ -41,7 +41,7 @@ class EdgeBranch(TaskBranch):
 
     @property
     def loss_names(self) -> tuple[str, ...]:
-        return ("loss_edge",)
+        return getattr(self.edge_head, "loss_names", ("loss_edge",))
 
     def losses(self, features: Features, batch: TaskBatch) -> dict[str, Tensor]:
         targets = batch.dense_labels("edge", self.ignore_value)

@@ -1,6 +1,19 @@
 """Edge heads."""
 
+from .base import EdgeHead, edge_head_arguments
 from .build import EDGE_HEADS_REGISTRY, build_edge_head
+from .criterion import build_edge_loss
 from .fpn import FPNEdgeHead
+from .hed import HEDEdgeHead
+from .light import LightEdgeHead
 
-__all__ = ["EDGE_HEADS_REGISTRY", "FPNEdgeHead", "build_edge_head"]
+__all__ = [
+    "EDGE_HEADS_REGISTRY",
+    "EdgeHead",
+    "FPNEdgeHead",
+    "HEDEdgeHead",
+    "LightEdgeHead",
+    "build_edge_head",
+    "build_edge_loss",
+    "edge_head_arguments",
+]
