@@ -6,6 +6,9 @@ the valid pixels divided by their number (dice and rank are ratios already), the
 a valid pixel; zero with a gradient where none has one. What is ignored may be inf or NaN.
 In the formulas p is sigmoid(logit), P and N are the edge pixels and the other valid pixels of an image, and their
 numbers.
+
+Peak memory: no tensor is larger than the logits in float32, and of that size 4 at most (9 for focal) are kept for the
+backward pass: 16 (36) MiB for 1024x1024.
 """
 
 import torch.nn.functional as F

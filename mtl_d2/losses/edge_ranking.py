@@ -19,7 +19,8 @@ def edge_rank_loss(logits: Tensor, targets: Tensor, *, pixels: int = 512, width:
     which the labels here do not have. Our reading: a random sample, so that the pairs fit into memory, and the
     gradient is that of the quotient itself ("Smooth-AP", Brown et al. 2020) in the place of the error-driven update.
 
-    Peak memory: at most `pixels` x 9 `pixels` pairs of one image at a time, whatever its size.
+    Peak memory: no tensor has more than 8 pixels^2 pairs, or elements of the logits where that is more; 10 pixels^2
+    float32 an image are kept for the backward pass, 10 MiB for 512, whatever its size, and 3 of the logits' size.
 
     Args:
         logits: (N, H, W), any float type; float32 is used inside.

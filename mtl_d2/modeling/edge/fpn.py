@@ -23,9 +23,9 @@ class FPNEdgeHead(EdgeHead):
     The levels are brought to the finest one's stride s by the decoder of semantic FPN (Kirillov et al. 2019). For
     detail, a thin stem sees the image itself. r x r logits a cell, r = s / ``stride``, are then moved to pixels.
 
-    Peak memory: the largest map of the layers, forward and backward, has (conv_dims + 4 * stem_dim) * H * W / s^2
-    elements an image, or 3 * H * W of the image's blocks where that is more. At stride 1 a 1024x1024 image so needs 32
-    MiB for it and 4 MiB of float32 logits, where a 128-channel map at full size needs 512.
+    Peak memory, beside the features and their gradients: the largest map, forward and backward, has (conv_dims + 4 *
+    stem_dim) * H * W / s^2 elements an image, or 3 * H * W of the image's blocks where that is more. At stride 1 a
+    1024x1024 image so needs 32 MiB for it and 4 MiB of float32 logits, where a 128-channel map at full size needs 512.
 
     Args:
         input_shape: of the features to use.

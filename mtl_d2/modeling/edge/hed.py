@@ -31,9 +31,9 @@ class HEDEdgeHead(EdgeHead):
     not zero. The answer is the fused map alone, not its mean with the sides (section 4.3). Every image's loss is a mean
     over its pixels, not a sum.
 
-    Peak memory: beside the stem (3 * H * W elements an image, or 4 * stem_dim * H * W / s^2 where that is more, s the
-    finest level's stride) the largest map are the M sides, M * H * W / stride^2: 20 MiB in float32 for a 1024x1024
-    image at stride 1, four levels and the stem.
+    Peak memory, beside the features and their gradients: the largest map, forward and backward, are the M sides, M * H
+    * W / stride^2 elements an image, 20 MiB in float32 for 1024x1024, stride 1, four levels and the stem; or, where it
+    has more, the stem: 3 * H * W of the image's blocks, 4 * stem_dim * H * W / s^2, s the finest level's stride.
 
     Args:
         input_shape: of the features to use.

@@ -24,10 +24,11 @@ class LightEdgeHead(EdgeHead):
     Each level is narrowed, then added to the next finer one from the coarsest on (the top-down path of "Feature
     Pyramid Networks", Lin et al. 2017); the image stem is joined at the finest level, of stride s.
 
-    On four levels of 256 channels, conv_dims 64 and stem_dim 16 as :class:`FPNEdgeHead` has by default: COST.
+    On four levels of 256 channels, with the defaults that both have, it has 90 thousand parameters and 3.1 G
+    multiply-adds for a 1024x1024 image, where :class:`FPNEdgeHead` has 845 thousand and 23.8 G.
 
-    Peak memory: the largest map of the layers, forward and backward, has (conv_dims + 4 * stem_dim) * H * W / s^2
-    elements an image, or 3 * H * W of the image's blocks where that is more.
+    Peak memory, beside the features and their gradients: the largest map, forward and backward, has (conv_dims + 4 *
+    stem_dim) * H * W / s^2 elements an image, or 3 * H * W of the image's blocks where that is more.
 
     Args:
         input_shape: of the features to use.
