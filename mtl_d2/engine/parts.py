@@ -23,6 +23,12 @@ def find_parts(model: nn.Module) -> dict[str, list[nn.Module]]:
     return tasks | others
 
 
+def count_parameters(model: nn.Module) -> dict[str, int]:
+    """``{part: number of its weights}``, frozen ones included, of the parts of `find_parts` that have any."""
+    counts = {part: sum(p.numel() for p in parameters_of(modules)) for part, modules in find_parts(model).items()}
+    return {part: count for part, count in counts.items() if count}
+
+
 def own_trunk(model: nn.Module, task: str) -> list[nn.Parameter]:
     """The parameters of the backbone that a task has for itself; none where tasks share one."""
     return list(model.network_of(task).backbone.parameters()) if isinstance(model, SeparateTaskNetworks) else []

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import typing
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class RunRecord:
     peak_memory_mib: of the accelerator; None on a CPU
     skipped_images: {file name: times} of the broken images that training replaced
     finished: ISO 8601 time, UTC
+    parameters: {part: its number of weights}, parts as in SOLVER.MTL.PARTS; {} where they were not counted
     """
 
     results: dict[str, dict[str, float]]
@@ -54,6 +55,7 @@ class RunRecord:
     peak_memory_mib: float | None
     skipped_images: dict[str, int]
     finished: str
+    parameters: dict[str, int] = field(default_factory=dict)  # not in records of before it was counted
 
 
 def new_record(
@@ -68,6 +70,7 @@ def new_record(
     device: torch.device | str,
     peak_memory_mib: float | None = None,
     skipped_images: dict[str, int] | None = None,
+    parameters: dict[str, int] | None = None,
     argv: Sequence[str] | None = None,
     checkout: tuple[str | None, bool] | None = None,
 ) -> RunRecord:
@@ -95,6 +98,7 @@ def new_record(
         peak_memory_mib=peak_memory_mib,
         skipped_images=dict(skipped_images or {}),
         finished=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        parameters=dict(parameters or {}),
     )
 
 
@@ -194,6 +198,7 @@ def read_record(path: str | os.PathLike) -> RunRecord:
     if not isinstance(values, dict):
         raise ValueError(f"{path}: a {type(values).__name__} found, expected an object with a record's keys.")
     types = typing.get_type_hints(RunRecord)
+    values.setdefault("parameters", {})
     missing, unknown = types.keys() - values.keys(), values.keys() - types.keys()
     for problem, keys in (("missing", missing), ("unknown", unknown)):
         if keys:

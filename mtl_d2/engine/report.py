@@ -8,6 +8,8 @@ from typing import Any
 from detectron2.utils import comm
 
 from .evaluation import Evaluation
+from .launch import unwrap
+from .parts import count_parameters
 from .record import PACKAGE_DIR, git_state, new_record, write_record
 from .trainer import MultiTaskTrainer, peak_memory_mib
 
@@ -37,6 +39,7 @@ class RunReport:
         iterations: int,
         train_seconds: float,
         skipped_images: dict[str, int] | None = None,
+        parameters: dict[str, int] | None = None,
         name: str = "report.json",
     ) -> None:
         """Write ``output_dir/name``; groups of several test sets are named ``dataset/group``."""
@@ -54,6 +57,7 @@ class RunReport:
             device=self.device,
             peak_memory_mib=peak,
             skipped_images=skipped_images,
+            parameters=parameters,
             checkout=self.checkout,
         )
         write_record(os.path.join(self.output_dir, name), record)
@@ -90,4 +94,5 @@ class ReportedEvaluation:
             iterations=min(self.trainer.iter + 1, self.max_iter),
             train_seconds=self.trainer.seconds,
             skipped_images=dict(self.trainer.skipped_images),
+            parameters=count_parameters(unwrap(self.trainer.model)),
         )

@@ -28,6 +28,7 @@ from .lr_schedule import PartRatesWriter, build_lr_scheduler, build_multiplier
 from .mapper import build_train_mapper
 from .optimizer import build_gradient_clipper, build_optimizer, check_optimizer
 from .part_settings import has_own_settings
+from .parts import count_parameters
 from .report import ReportedEvaluation, RunReport
 from .staged_run import train_stages
 from .stages import read_stages
@@ -164,6 +165,7 @@ def evaluate_checkpoint(
         evaluation,
         iterations=trainer.get("iteration", -1) + 1,
         train_seconds=trainer.get("seconds", 0.0),
+        parameters=count_parameters(model),
         name="report_eval.json",
     )
     return evaluation.results

@@ -5,11 +5,14 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from mtl_d2.engine.parts import count_parameters
 from mtl_d2.engine.record import (
     PACKAGE_DIR,
     RunRecord,
@@ -100,6 +103,24 @@ def test_read_names_file_and_key(tmp_path, change, message):
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(ValueError, match=rf"report\.json: .*{message}"):
         read_record(path)
+
+
+def test_a_record_of_before_parameters_were_counted_is_read(tmp_path):
+    path = tmp_path / "report.json"
+    write_record(path, dataclasses.replace(RECORD, parameters={"edge": 5}))
+    assert read_record(path).parameters == {"edge": 5}
+    values = json.loads(path.read_text())
+    del values["parameters"]
+    path.write_text(json.dumps(values))
+    assert read_record(path).parameters == {}
+
+
+def test_parameters_are_counted_by_part_each_once_and_frozen_ones_too():
+    shared = nn.Linear(3, 2)
+    shared.weight.requires_grad_(False)
+    model = nn.ModuleDict({"backbone": nn.Sequential(shared, shared), "balancer": nn.Identity()})
+    model.branches = {"edge": SimpleNamespace(modules={"edge_head": nn.Conv2d(2, 1, 1), "same": shared})}
+    assert count_parameters(model) == {"edge": 3 + 8, "backbone": 8}
 
 
 def test_read_refuses_what_is_no_record(tmp_path):

@@ -77,13 +77,15 @@ def test_the_record_is_there_before_the_evaluation_and_completed_by_it(
     assert record.images == {"instance": 4, "sem_seg": 4, "edge": 4, "panoptic_seg": 4}
     assert (record.config, record.overrides, record.seed) == ("configs/toy.yaml", ["SEED", "1"], 1)
     assert record.seconds["train"] > 0 < record.seconds["eval"]
+    assert record.parameters.keys() == {"backbone", "instance", "sem_seg", "edge"}
     assert (tmp_path / "model_best.pth").exists()
 
     # The same weights give the same figures in a process of their own.
     (tmp_path / "config.yaml").write_text(cfg.dump())
     args = argparse.Namespace(config_file=str(tmp_path / "config.yaml"), opts=[], resume=True, eval_only=True)
     assert run.run(args)["sem_seg"] == results["sem_seg"]
-    assert read_record(tmp_path / "report_eval.json").iterations == 1
+    again = read_record(tmp_path / "report_eval.json")
+    assert (again.iterations, again.parameters) == (1, record.parameters)
 
 
 def test_several_test_sets_are_nested_by_name_and_none_is_an_error(dataset: str, tmp_path: Path) -> None:
