@@ -71,8 +71,6 @@ def _add_edge_heads(head: CN) -> None:
     head.TRACING = CN()  # with LOSS "tracing", beside the 1 of RCF's term
     head.TRACING.BOUNDARY_WEIGHT = 4.0  # of the term that draws probability onto the edges; at least 0
     head.TRACING.TEXTURE_WEIGHT = 0.01  # of the term that keeps pixels far from edges quiet; at least 0
-    head.RANK = CN()  # with LOSS "rank"
-    head.RANK.PIXELS = 512  # largest sample of an image's edge pixels; of the others eight times as many
 
 
 def _add_init(mtl: CN) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 from mtl_d2.engine.disjoint_table import NAME as DISJOINT_NAME
 from mtl_d2.engine.disjoint_table import render_disjoint
+from mtl_d2.engine.edge_ablation_table import NAME as EDGE_ABLATION_NAME
+from mtl_d2.engine.edge_ablation_table import render_edge_ablation
 from mtl_d2.engine.imbalance_table import NAME as IMBALANCE_NAME
 from mtl_d2.engine.imbalance_table import render_imbalance
 from mtl_d2.engine.record import RunRecord, read_record
@@ -63,6 +65,7 @@ def render(records: Records, folder: str = "results") -> str:
     loss_table = {name: r for name, r in records.items() if _LOSS_TABLE_NAME.fullmatch(name)}
     disjoint = {name: r for name, r in records.items() if DISJOINT_NAME.fullmatch(name)}
     imbalance = {name: r for name, r in records.items() if IMBALANCE_NAME.fullmatch(name)}
+    edge_ablation = {name: r for name, r in records.items() if EDGE_ABLATION_NAME.fullmatch(name)}
     families: dict[str, Records] = {}
     for name, record in records.items():
         if not _has_own_table(name):
@@ -76,6 +79,8 @@ def render(records: Records, folder: str = "results") -> str:
         parts += [render_disjoint(disjoint), _commands(disjoint)]
     if imbalance:
         parts += [render_imbalance(imbalance), _commands(imbalance)]
+    if edge_ablation:
+        parts += [render_edge_ablation(edge_ablation), _commands(edge_ablation)]
     if any(record.dirty for record in records.values()):
         parts.append("A commit with * had changes that were not committed.\n")
     return "\n".join(parts)
@@ -93,7 +98,8 @@ def render_summary(records: Records) -> str:
 
 
 def _has_own_table(name: str) -> bool:
-    return any(pattern.fullmatch(name) for pattern in (_LOSS_TABLE_NAME, DISJOINT_NAME, IMBALANCE_NAME))
+    patterns = (_LOSS_TABLE_NAME, DISJOINT_NAME, IMBALANCE_NAME, EDGE_ABLATION_NAME)
+    return any(pattern.fullmatch(name) for pattern in patterns)
 
 
 def replace_block(text: str, name: str, content: str) -> str:

@@ -6,7 +6,7 @@ from functools import partial
 from detectron2.config import CfgNode
 from torch import Tensor
 
-from ...losses import EDGE_LOSSES, edge_rank_loss, fixed_weight_loss, tracing_loss
+from ...losses import EDGE_LOSSES, fixed_weight_loss, tracing_loss
 
 EdgeLoss = Callable[[Tensor, Tensor], Tensor]
 
@@ -40,10 +40,4 @@ def _tracing(head: CfgNode) -> EdgeLoss:
     return partial(tracing_loss, boundary_weight=options.BOUNDARY_WEIGHT, texture_weight=options.TEXTURE_WEIGHT)
 
 
-def _rank(head: CfgNode) -> EdgeLoss:
-    if head.RANK.PIXELS < 1:
-        raise ValueError(f"{_KEY}.RANK.PIXELS is {head.RANK.PIXELS}, expected 1 or more")
-    return partial(edge_rank_loss, pixels=head.RANK.PIXELS)
-
-
-_WITH_OPTIONS: dict[str, Callable[[CfgNode], EdgeLoss]] = {"fixed": _fixed, "tracing": _tracing, "rank": _rank}
+_WITH_OPTIONS: dict[str, Callable[[CfgNode], EdgeLoss]] = {"fixed": _fixed, "tracing": _tracing}
