@@ -2,8 +2,8 @@
 """Train every edge head and every edge loss on easy shapes, once for each seed, and tell how well each does.
 
 The variants are the leaves of configs/edges/: head_* are the heads with the default loss, loss_* the losses with the
-default head. They train edges alone, on the set that `tools/make_shapes.py --easy` writes; a run of the config's
-length takes about a minute and a half on one core.
+default head. They train edges alone, on the set that `tools/make_shapes.py --easy` writes; a step takes about a fifth
+of a second of one core, beside which the scoring is long in short runs.
 
 A run whose record is complete is not repeated, so that an interrupted table goes on where it stopped.
 `tools/write_results.py` makes the table from the records that were kept as results/edge_ablation/VARIANT_seedS.json.

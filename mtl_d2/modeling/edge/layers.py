@@ -75,7 +75,8 @@ class CellPredictor(Conv2d):
 def init_predictor(conv: nn.Conv2d) -> None:
     """Logits near 0 at first, whatever the features."""
     nn.init.normal_(conv.weight, std=0.01)
-    nn.init.zeros_(conv.bias)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
 
 
 def memory_format(x: Tensor) -> torch.memory_format:
