@@ -88,9 +88,10 @@ def test_both_memory_formats_answer_alike_and_the_stem_follows_the_features(head
     features, images = _inputs()
     expected = head(features, images)[0]
     last = {level: x.contiguous(memory_format=torch.channels_last) for level, x in features.items()}
-    found = head(last, images.contiguous(memory_format=torch.channels_last))[0]
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
-    assert seen == [False, True]
+    for memory_format in (torch.channels_last, torch.contiguous_format):
+        found = head(last, images.contiguous(memory_format=memory_format))[0]
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    assert seen == [False, True, True]
 
 
 @each_head
