@@ -52,15 +52,16 @@ def _add_model(cfg: CN) -> None:
     mtl.SEM_SEG_HEAD.PIXELS_PER_CLASS = 0  # labelled pixels of each class and image in the loss, at random; 0 for all
 
     mtl.EDGE_HEAD = CN()
-    mtl.EDGE_HEAD.NAME = "FPNEdgeHead"  # | "TowerEdgeHead"
+    mtl.EDGE_HEAD.NAME = "FPNEdgeHead"  # | "HEDEdgeHead" | "LightEdgeHead" | "TowerEdgeHead" | "DecoderEdgeHead"
     mtl.EDGE_HEAD.IN_FEATURES = ["p2", "p3", "p4", "p5"]
     mtl.EDGE_HEAD.CONVS_DIM = 64
     mtl.EDGE_HEAD.NORM = "GN"
     mtl.EDGE_HEAD.STRIDE = 1  # of the prediction, in input pixels: 4, 2 or 1
     mtl.EDGE_HEAD.STEM_DIM = 16  # channels of the image stem that gives detail at STRIDE 1 and 2; 0 for none
-    mtl.EDGE_HEAD.LOSS = "hed"  # "hed" | "rcf" | "fixed" | "focal" | "dice"
+    mtl.EDGE_HEAD.LOSS = "hed"  # "hed" | "rcf" | "fixed" | "focal" | "dice" | "tracing" | "rank"
     mtl.EDGE_HEAD.POSITIVE_WEIGHT = 0.95  # with LOSS "fixed": of the edge pixels; that of the others is 1 minus it
     mtl.EDGE_HEAD.LOSS_WEIGHT = 1.0
+    _add_edge_heads(mtl.EDGE_HEAD)
     _add_coupling(mtl)
     _add_decoders(mtl)
     _add_backbones(mtl)
@@ -118,6 +119,15 @@ def _add_backbones(mtl: CN) -> None:
     # "s1", "s2", ... of that stride: stages 1, 2, ... before their pooling, at last the last pooling; and where the
     # maxima of the poolings stood, "pool1_indices", ... (SegNet).
     mtl.VGG.OUT_FEATURES = ["s4", "s8", "s16", "s32"]
+
+
+def _add_edge_heads(head: CN) -> None:
+    """Options of single edge heads and edge losses."""
+    head.HED = CN()
+    head.HED.DEEP_WEIGHT = 1.0  # of the sum of the side outputs' losses, beside the fused one's 1; 0 for none of them
+    head.TRACING = CN()  # with LOSS "tracing", beside the 1 of RCF's term
+    head.TRACING.BOUNDARY_WEIGHT = 4.0  # of the term that draws probability onto the edges; at least 0
+    head.TRACING.TEXTURE_WEIGHT = 0.01  # of the term that keeps pixels far from edges quiet; at least 0
 
 
 def _add_init(mtl: CN) -> None:

@@ -2,15 +2,9 @@
 
 from .cross_entropy import masked_cross_entropy
 from .dice import binary_dice_loss, dice_loss
-from .edge import (
-    EDGE_LOSSES,
-    edge_dice_loss,
-    edge_focal_loss,
-    edge_loss,
-    fixed_weight_loss,
-    hed_loss,
-    rcf_loss,
-)
+from .edge import edge_dice_loss, edge_focal_loss, fixed_weight_loss, hed_loss, rcf_loss
+from .edge_by_name import EDGE_LOSSES, edge_loss
+from .edge_ranking import edge_rank_loss
 from .edge_regression import (
     PREDICTED_EDGES,
     check_edge_regression,
@@ -22,6 +16,7 @@ from .edge_regression import (
     structure_edges,
     total_variation_edges,
 )
+from .edge_tracing import tracing_loss
 from .focal import focal_prior_bias, softmax_focal_loss
 from .hard_examples import HardPixels, hardest
 from .iou import iou_loss
@@ -40,6 +35,7 @@ __all__ = [
     "edge_loss",
     "edge_regression_loss",
     "edge_weighted_smoothness",
+    "edge_rank_loss",
     "fixed_weight_loss",
     "focal_prior_bias",
     "hardest",
@@ -51,4 +47,5 @@ __all__ = [
     "squared_edge_error",
     "structure_edges",
     "total_variation_edges",
+    "tracing_loss",
 ]

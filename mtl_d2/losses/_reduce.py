@@ -41,3 +41,15 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
         mask: bool, same shape.
     """
     return (values * mask).sum() / mask.sum().clamp(min=1)
+
+
+def image_mean(values: Tensor, valid: Tensor) -> Tensor:
+    """Mean over each image's valid pixels, then over the images that have one; zero with a gradient where none has.
+
+    Args:
+        values: (N, H, W), finite wherever they are not valid too.
+        valid: (N, H, W) bool.
+    """
+    pixels = valid.flatten(1).sum(1)
+    image_values = (values * valid).flatten(1).sum(1) / pixels.clamp(min=1)
+    return masked_mean(image_values, pixels > 0)

@@ -19,10 +19,10 @@ class EdgeBranch(TaskBranch):
     """Edge detection.
 
     Args:
-        edge_head: ``(features, images, targets) -> logits, losses``, with ``ignore_value``
-            (:class:`mtl_d2.modeling.edge.FPNEdgeHead`); ``reads`` names what other branches must give it. One that
-            others may read has ``gives`` = (EDGE_LOGITS,), ``layers(features, images)`` that makes them, and finds
-            them in its features then.
+        edge_head: ``(features, images, targets) -> logits, losses`` (:class:`mtl_d2.modeling.edge.EdgeHead`), with
+            ``ignore_value``, and ``loss_names`` where it has more than ``loss_edge``. ``reads`` names what other
+            branches must give it; one that others may read has ``gives`` = (EDGE_LOGITS,) and ``layers(features,
+            images)`` that makes them, and finds them in its features then.
     """
 
     name = "edge"

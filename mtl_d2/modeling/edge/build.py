@@ -12,5 +12,13 @@ EDGE_HEADS_REGISTRY.__doc__ = "Edge heads ``(cfg, input_shape)`` for ``MODEL.MTL
 
 
 def build_edge_head(cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> nn.Module:
-    """The edge head that ``MODEL.MTL.EDGE_HEAD.NAME`` names."""
-    return EDGE_HEADS_REGISTRY.get(cfg.MODEL.MTL.EDGE_HEAD.NAME)(cfg, input_shape)
+    """The edge head that ``MODEL.MTL.EDGE_HEAD.NAME`` names.
+
+    Raises:
+        ValueError: there is none of that name, or one of its keys does not fit.
+    """
+    name = cfg.MODEL.MTL.EDGE_HEAD.NAME
+    if name not in EDGE_HEADS_REGISTRY:
+        known = sorted(known for known, _ in EDGE_HEADS_REGISTRY)
+        raise ValueError(f"MODEL.MTL.EDGE_HEAD.NAME is {name!r}: expected one of {known}")
+    return EDGE_HEADS_REGISTRY.get(name)(cfg, input_shape)

@@ -5,20 +5,20 @@ from typing import Any
 
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ...losses import EDGE_LOSSES
 from ...structures import downsample_edges
 from ..decoders import Decoder, build_decoder, select_levels
-from ..decoders.resize import Size, fit, size_of, upsample
+from ..decoders.resize import Size, fit
+from .base import EdgeHead
 from .build import EDGE_HEADS_REGISTRY
 from .criterion import EdgeLoss, build_edge_loss
-from .fpn import IGNORE
 
 
 @EDGE_HEADS_REGISTRY.register()
-class DecoderEdgeHead(nn.Module):
+class DecoderEdgeHead(EdgeHead):
     """The scores of a decoder, moved to pixels.
 
     Of a decoder at stride s, r x r scores a cell are one logit for each of its r x r parts (sub-pixel convolution, Shi
@@ -37,8 +37,6 @@ class DecoderEdgeHead(nn.Module):
         ValueError: ``stride`` does not divide the decoder's.
     """
 
-    ignore_value = IGNORE
-
     @configurable
     def __init__(
         self,
@@ -48,13 +46,10 @@ class DecoderEdgeHead(nn.Module):
         loss: EdgeLoss = EDGE_LOSSES["hed"],
         loss_weight: float = 1.0,
     ) -> None:
-        super().__init__()
+        scores = {"scores": ShapeSpec(stride=decoder.stride)}
+        super().__init__(scores, stride=stride, loss=loss, loss_weight=loss_weight)
         self.decoder = decoder
-        self.stride = stride
-        self.parts = _parts(decoder.stride, stride)
-        self.loss = loss
-        self.loss_weight = loss_weight
-        self.loss_names = ("loss_edge", *(f"loss_edge_{name}" for name in decoder.auxiliary_weights))
+        self.parts = self.cell // stride
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> dict[str, Any]:
@@ -75,37 +70,25 @@ class DecoderEdgeHead(nn.Module):
             "loss_weight": head.LOSS_WEIGHT,
         }
 
-    def forward(
-        self, features: Mapping[str, Tensor], images: Tensor, targets: Tensor | None = None
-    ) -> tuple[Tensor | None, dict[str, Tensor]]:
-        """In training ``(None, losses)``, else ``(logits, {})``.
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        return ("loss_edge", *(f"loss_edge_{name}" for name in self.decoder.auxiliary_weights))
 
-        Args:
-            features: ``{level: (N, C, H / s, W / s)}``.
-            images: (N, 3, H, W); its size alone is read.
-            targets: (N, H, W) in {0, 1, 255}, 255 for ignored pixels; in training.
+    def layers(self, features: Mapping[str, Tensor], images: Tensor) -> Tensor:
+        """Logits (N, 1, ceil(H / stride), ceil(W / stride))."""
+        return self._at_stride(self.decoder(features), images)
 
-        Returns:
-            logits (N, 1, H, W) in float32: bilinear to the input's resolution if predicted at another stride.
-        """
-        scores = self.decoder(features)
-        if not self.training:
-            return upsample(self._at_stride(scores), self.stride, size_of(images)), {}
-        assert targets is not None, "training needs targets"
+    def losses(self, features: Mapping[str, Tensor], images: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        losses = super().losses(features, images, targets)
         targets = downsample_edges(targets, self.stride)
-        losses = {"loss_edge": self.loss_weight * self._loss(scores, targets)}
-        for name, auxiliary in self.decoder.auxiliary(features).items():
-            weight = self.loss_weight * self.decoder.auxiliary_weights[name]
-            losses[f"loss_edge_{name}"] = weight * self._loss(auxiliary, targets)
-        return None, losses
+        for name, scores in self.decoder.auxiliary(features).items():
+            loss = self.loss_at_stride(self._at_stride(scores, images), targets)
+            losses[f"loss_edge_{name}"] = self.decoder.auxiliary_weights[name] * loss
+        return losses
 
-    def _loss(self, scores: Tensor, targets: Tensor) -> Tensor:
-        return self.loss(self._at_stride(scores, size_of(targets)).squeeze(1), targets)
-
-    def _at_stride(self, scores: Tensor, size: Size | None = None) -> Tensor:
-        """Logits (N, 1, h, w) in float32 at the prediction's stride, of exactly that size where one is given."""
-        logits = F.pixel_shuffle(scores, self.parts).float()
-        return logits if size is None else fit(logits, size)
+    def _at_stride(self, scores: Tensor, images: Tensor) -> Tensor:
+        size: Size = (-(-images.shape[-2] // self.stride), -(-images.shape[-1] // self.stride))
+        return fit(F.pixel_shuffle(scores, self.parts), size)
 
 
 def _parts(decoder_stride: int, stride: int) -> int:
