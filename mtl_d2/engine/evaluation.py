@@ -13,7 +13,7 @@ from detectron2.utils import comm
 from torch import nn
 
 from ..data.build import build_multitask_test_loader
-from ..data.labels import may_be_labelled
+from ..data.labels import may_be_labelled, task_labels
 from ..data.preflight import load_records
 from ..evaluation import PanopticEvaluator
 from ..tasks import TaskBranch
@@ -91,7 +91,8 @@ def build_evaluators(cfg: CfgNode, model: nn.Module, dataset_name: str) -> dict[
         os.makedirs(output_dir, exist_ok=True)
     branches = cast(dict[str, TaskBranch], model.branches)
     records = load_records(dataset_name)  # which may fill in the metadata that evaluators read
-    labelled = [task for task in branches if any(may_be_labelled(record, [task]) for record in records)]
+    keys = task_labels(cfg)
+    labelled = [task for task in branches if any(may_be_labelled(record, [task], keys) for record in records)]
     if len(labelled) < len(branches):
         unlabelled = sorted(set(branches) - set(labelled))
         logger.info("%s has no labels for %s, which are not scored on it", dataset_name, ", ".join(unlabelled))
