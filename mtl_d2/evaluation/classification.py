@@ -48,8 +48,7 @@ class ClassificationEvaluator(DatasetEvaluator):
             output_dir: where the statistics of each image are written; None for nowhere.
             per_image: write them (see ``PerImage``).
         """
-        key = image_label_source(source).record_key
-        self._records = {r["file_name"]: r for r in DatasetCatalog.get(dataset_name) if r.get(key) is not None}
+        self._records = {record["file_name"]: record for record in DatasetCatalog.get(dataset_name)}
         metadata = MetadataCatalog.get(dataset_name)
         self._class_names = list(metadata.get(image_label_source(source).classes) or ())
         self._ignore_label = int(metadata.get("ignore_label", 255))
@@ -68,8 +67,9 @@ class ClassificationEvaluator(DatasetEvaluator):
             outputs: dicts with "image_labels": (K,) probabilities.
         """
         for image, output in zip(inputs, outputs, strict=True):
-            record = self._records.get(image["file_name"])
-            if record is None or "image_labels" not in output:
+            record = self._records.get(image["file_name"], {})
+            labels = record_image_labels(record, self._source, len(self._class_names), self._ignore_label)
+            if labels is None or "image_labels" not in output:
                 continue
             scores = output["image_labels"].float().nan_to_num(-1).cpu().numpy()  # NaN ranks last
             if scores.shape != (len(self._class_names),):
@@ -77,7 +77,6 @@ class ClassificationEvaluator(DatasetEvaluator):
                     f"{record['file_name']}: the prediction has {scores.size} image labels, but the dataset has "
                     f"{len(self._class_names)} classes; set MODEL.MTL.CLASSIFICATION_HEAD.NUM_CLASSES to that."
                 )
-            labels = record_image_labels(record, self._source, len(self._class_names), self._ignore_label)
             self._found[record["file_name"]] = scores, labels
 
     def evaluate(self) -> "OrderedDict[str, dict[str, float]]":
@@ -102,11 +101,13 @@ class ClassificationEvaluator(DatasetEvaluator):
 
 def record_image_labels(
     record: Mapping[str, Any], source: str, num_classes: int, ignore_label: int = 255
-) -> np.ndarray:
+) -> np.ndarray | None:
     """Return (K,) float32 in {1, 0, -1}, -1 where unknown: which classes an image has, as it is stored.
 
+    None for a record that lacks the label of the source.
+
     Args:
-        record: that has the label of the source.
+        record: in Detectron2's dataset form.
         source: "given", "instances" or "sem_seg".
         num_classes: K.
         ignore_label: void in the semantic PNG.
@@ -115,6 +116,8 @@ def record_image_labels(
         ValueError: a class is not in [0, K).
     """
     key = image_label_source(source).record_key
+    if record.get(key) is None:
+        return None
     present, unknown = record[key], []
     if source == "instances":
         present, unknown = annotation_classes(record[key])
