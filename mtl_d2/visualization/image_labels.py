@@ -81,8 +81,5 @@ def _label_lines(values: np.ndarray, metadata: Metadata) -> list[tuple[str, Colo
 def _write(cell: np.ndarray, text: str, left: int, top: int) -> None:
     """Dark letters on what is there: a tile of its own background would hide where the bar ends."""
     tile = text_tile(text, BLACK, WHITE, 12)
-    height, width = (
-        min(n, m) for n, m in zip(tile.shape[:2], (cell.shape[0] - top, cell.shape[1] - left), strict=True)
-    )
-    where = cell[top : top + height, left : left + width]
-    where[:] = np.minimum(where, tile[:height, :width])
+    where = cell[top : top + tile.shape[0], left : left + tile.shape[1]]
+    where[:] = np.minimum(where, tile[: where.shape[0], : where.shape[1]])
