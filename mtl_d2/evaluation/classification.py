@@ -118,7 +118,8 @@ def record_image_labels(
     key = image_label_source(source).record_key
     if record.get(key) is None:
         return None
-    present, unknown = record[key], []
+    present: list[int] = record[key]
+    unknown: list[int] = []
     if source == "instances":
         present, unknown = annotation_classes(record[key])
     elif source == "sem_seg":  # void is read as K
