@@ -20,6 +20,8 @@ from mtl_d2.data import (
     preflight,
     validate_records,
 )
+from mtl_d2.data.check.dataset import check_dataset
+from mtl_d2.data.check.text import render_statistics
 from mtl_d2.data.class_counts import count_image_labels
 from mtl_d2.data.copy_paste import with_copy_paste
 from mtl_d2.data.datasets.image_labels import add_image_labels
@@ -275,3 +277,15 @@ def test_images_are_counted_by_class():
             found = count_image_labels(records, count, source)
             assert found.images.tolist() == found.samples.tolist() == np.sum(labels, axis=0).tolist()
             assert found.beside.tolist() == [5] * count
+
+
+def test_the_check_of_a_dataset_counts_them():
+    with toy_dataset(5, labels=[("instance", "classification")] * 4 + [("instance",)], seed=1) as name:
+        report = check_dataset(name, jobs=0)
+        labels = [record["image_labels"] for record in DatasetCatalog.get(name) if "image_labels" in record]
+    counts = [sum(k in found for found in labels) for k in (0, 1)]
+    assert report.errors == [] and report.statistics.labelled["classification"] == 4
+    assert report.statistics.to_dict()["images_per_label"] == dict(zip(("box", "bar"), counts, strict=True))
+    assert f"images by label: {'box' if counts[0] >= counts[1] else 'bar'} {max(counts)}" in render_statistics(
+        report.statistics
+    )
