@@ -65,6 +65,7 @@ def _add_model(cfg: CN) -> None:
     _add_coupling(mtl)
     _add_decoders(mtl)
     _add_backbones(mtl)
+    _add_classification(mtl)
 
 
 def _add_coupling(mtl: CN) -> None:
@@ -130,6 +131,27 @@ def _add_edge_heads(head: CN) -> None:
     head.TRACING.TEXTURE_WEIGHT = 0.01  # of the term that keeps pixels far from edges quiet; at least 0
 
 
+def _add_classification(mtl: CN) -> None:
+    """The head of the task classification; its labels are what INPUT.MTL.IMAGE_LABELS says."""
+    head = mtl.CLASSIFICATION_HEAD = CN()
+    head.NAME = "ClassificationHead"
+    head.NUM_CLASSES = 80  # of the image labels, whatever they are made from
+    head.IN_FEATURES = ["p2", "p3", "p4", "p5"]
+    head.POOLING = "avg"  # of each level over the image: "avg" | "max" | "avg_max" (both)
+    head.HIDDEN_DIM = 0  # channels of a layer before the last; 0 for none
+    head.DROPOUT = 0.0  # share of the channels before the last layer, in [0, 1)
+    head.PRIOR_PROB = 0.1  # probability of every class at the start, in (0, 1)
+    head.LOSS = "bce"  # "bce" | "focal" | "asymmetric"
+    head.FOCAL_ALPHA = 0.25  # with LOSS "focal": weight of the positives, in (0, 1); -1 for none
+    head.FOCAL_GAMMA = 2.0
+    head.ASYMMETRIC = CN()
+    head.ASYMMETRIC.GAMMA_POS = 0.0  # focusing exponent of the classes in an image
+    head.ASYMMETRIC.GAMMA_NEG = 4.0  # of those that are not
+    head.ASYMMETRIC.SHIFT = 0.05  # a class that is not there costs nothing up to this probability, in [0, 1)
+    head.CLASS_WEIGHTS = None  # as SEM_SEG_HEAD.CLASS_WEIGHTS; counted in images
+    head.LOSS_WEIGHT = 1.0
+
+
 def _add_init(mtl: CN) -> None:
     """Parts of the network from other checkpoints, loaded after MODEL.WEIGHTS, before the first step."""
     mtl.INIT = CN()
@@ -182,6 +204,9 @@ def _add_input(cfg: CN) -> None:
     cfg.INPUT.MTL.SCALE_TEST = 0.0  # resize test images by this factor, whatever their size; 0 for INPUT.MIN_SIZE_TEST
     cfg.INPUT.MTL.INVERT_PROB = 0.0  # chance that an image's intensities are inverted (255 - x)
 
+    # What the labels of whole images are made from: "given", or the classes in "instances" or "sem_seg" as augmented.
+    cfg.INPUT.MTL.IMAGE_LABELS = "given"
+
     # Labels follow the image in each of these.
     lsj = cfg.INPUT.MTL.LSJ = CN()  # large-scale jitter, in the place of INPUT.MIN_SIZE_TRAIN
     lsj.ENABLED = False
@@ -220,7 +245,7 @@ def _add_solver(cfg: CN) -> None:
     mtl.MAX_BAD_STEPS = 10  # so many steps in a row with an infinite or NaN loss stop the training
 
     mtl.PARTS = CN()  # what the optimizer and the schedule do with a part of the network
-    for part in ("backbone", "instance", "sem_seg", "edge", "edge_coupling", "balancer"):
+    for part in ("backbone", "instance", "sem_seg", "edge", "edge_coupling", "classification", "balancer"):
         add_part(cfg, part)
 
     mtl.SCHEDULE = CN()  # which tasks are in the loss of a step, beside START and STOP of PARTS

@@ -124,6 +124,7 @@ class MultiTaskFPN(nn.Module):
                   ``gt_masks``; beside them ``crowd_boxes``: (C, 4), regions that are neither object nor background
                 * ``sem_seg`` (training): long (H, W), class ids, 255 for ignored pixels
                 * ``edge`` (training): long (H, W), 1 on an edge, 0 off it, 255 for ignored pixels
+                * ``image_labels`` (training): float (K,), 1 for a class in the image, 0 for one that is not, -1 unknown
                 * ``height``, ``width`` (inference): the resolution of the answers; the image's by default
 
                 An image without a key is unlabelled for that task.
@@ -231,6 +232,7 @@ class MultiTaskFPN(nn.Module):
               ``pred_masks`` (R, H, W) bool
             * ``sem_seg``: (K, H, W) logits
             * ``edge``: (H, W) probabilities
+            * ``image_labels``: (K,) probabilities
             * ``panoptic_seg``: int32 (H, W), 0 for void, and a list of segments as in Detectron2's Panoptic FPN, where
               both instances and semantics were asked for
 

@@ -16,6 +16,7 @@ from detectron2.structures import BitMasks, Boxes, BoxMode, Instances
 from PIL import Image
 
 from mtl_d2.config import add_mtl_config
+from mtl_d2.structures.image_labels import multi_hot
 
 ALL_TASKS = ("instance", "sem_seg", "edge")
 TOY_THING_CLASSES = ("box", "bar")
@@ -39,7 +40,8 @@ def toy_dataset(
     Args:
         num_images: image ``i`` gets ``i % (max_instances + 1)`` rectangles at most, so that image 0 is empty.
         size: height and width in pixels of the first image; then (+3, -5), (+6, -10), and again.
-        labels: the tasks that every image is labelled for, or one such sequence per image.
+        labels: the tasks that every image is labelled for, or one such sequence per image; with "classification" it
+            is labelled as a whole, with the classes of its things.
         edge_source: "instance", "semantic" or "union"; an image without one of the two labels uses the other.
         max_instances: of one image.
         seed: of the drawing.
@@ -61,6 +63,7 @@ def toy_dataset(
         MetadataCatalog.get(name).set(
             thing_classes=list(TOY_THING_CLASSES),
             stuff_classes=list(TOY_STUFF_CLASSES),
+            image_label_classes=list(TOY_THING_CLASSES),
             stuff_ids=list(TOY_STUFF_IDS),
             thing_dataset_id_to_contiguous_id={1: 0, 2: 1},
             ignore_label=255,
@@ -79,6 +82,8 @@ def toy_dataset(
 
 def _with_labels(record: dict[str, Any], labelled: Sequence[str], edge_source: str) -> dict[str, Any]:
     record = dict(record)
+    if "classification" in labelled:
+        record["image_labels"] = sorted({annotation["category_id"] for annotation in record["annotations"]})
     if "instance" not in labelled:
         del record["annotations"]
     if "sem_seg" not in labelled:
@@ -146,6 +151,7 @@ def tiny_cfg(tasks: Sequence[str] = ALL_TASKS, dataset: str | None = None, **ove
     cfg.MODEL.MTL.TASKS = list(tasks)
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = len(TOY_THING_CLASSES)
     cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = len(TOY_STUFF_CLASSES)
+    cfg.MODEL.MTL.CLASSIFICATION_HEAD.NUM_CLASSES = len(TOY_THING_CLASSES)
     if dataset is not None:
         cfg.DATASETS.TRAIN = (dataset,)
         cfg.DATASETS.TEST = (dataset,)
@@ -200,7 +206,7 @@ def random_batched_inputs(
         num_images: N.
         sizes: height and width of the images in turn; odd and unequal by default.
         tasks: the tasks that every image is labelled for, or one such sequence per image (() for none).
-        num_classes: K of the instances.
+        num_classes: K of the instances, and of the labels of whole images, which are the classes of the instances.
         num_sem_classes: K of the semantic labels; a tenth of their pixels is 255 (ignored).
         num_instances: of every image, or one number per image; 0 gives a labelled image with nothing there.
         masks: whether the instances have ``gt_masks`` (the ellipse in each box).
@@ -225,6 +231,9 @@ def random_batched_inputs(
             item["sem_seg"] = sem_seg
         if "edge" in labelled:
             item["edge"] = _changes(sem_seg)
+        if "classification" in labelled:
+            classes = instances.gt_classes.tolist()
+            item["image_labels"] = torch.from_numpy(multi_hot(classes, num_classes))
         batch.append(item)
     return batch
 

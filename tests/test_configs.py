@@ -80,6 +80,7 @@ def test_architecture_trains_a_step_and_answers(path):
         sizes=((64, 64),),
         num_classes=cfg.MODEL.ROI_HEADS.NUM_CLASSES,
         num_sem_classes=cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
+        tasks=cfg.MODEL.MTL.TASKS,
     )
     with EventStorage():
         losses = model(inputs * 2)

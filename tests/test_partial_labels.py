@@ -15,13 +15,15 @@ from mtl_d2.engine.trainer import seed_step
 from mtl_d2.testing import ALL_TASKS, random_batched_inputs, tiny_cfg
 
 IMAGES = 4
-REMOVABLE = (*ALL_TASKS, "masks")  # masks: boxes stay
-OUTPUT_KEYS = {"instance": "instances", "sem_seg": "sem_seg", "edge": "edge"}
+TASKS = (*ALL_TASKS, "classification")
+REMOVABLE = (*TASKS, "masks")  # masks: boxes stay
+OUTPUT_KEYS = {"instance": "instances", "sem_seg": "sem_seg", "edge": "edge", "classification": "image_labels"}
 LOSSES = {
     "instance": ("loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg", "loss_mask"),
     "masks": ("loss_mask",),
     "sem_seg": ("loss_sem_seg",),
     "edge": ("loss_edge",),
+    "classification": ("loss_classification",),
 }
 Inputs = list[dict[str, Any]]
 Step = tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]
@@ -60,7 +62,7 @@ def differences(found: Step, expected: Step) -> list[str]:
 
 def make_model() -> torch.nn.Module:
     torch.manual_seed(0)
-    return build_model(tiny_cfg())
+    return build_model(tiny_cfg(TASKS))
 
 
 def any_images(seed: int) -> list[int]:
@@ -71,7 +73,7 @@ def any_images(seed: int) -> list[int]:
 @pytest.mark.parametrize("label", REMOVABLE)
 @pytest.mark.parametrize("images", [any_images(seed) for seed in range(3)] + [list(range(IMAGES))], ids=str)
 def test_in_one_process(label: str, images: list[int]) -> None:
-    model, full = make_model(), random_batched_inputs(IMAGES)
+    model, full = make_model(), random_batched_inputs(IMAGES, tasks=TASKS)
     expected = step(model, full, LOSSES[label])
     found = step(model, without(full, label, images), LOSSES[label])
     assert differences(found, expected) == []
@@ -79,7 +81,7 @@ def test_in_one_process(label: str, images: list[int]) -> None:
 
 
 def test_the_removed_labels_did_matter() -> None:
-    model, full = make_model(), random_batched_inputs(IMAGES)
+    model, full = make_model(), random_batched_inputs(IMAGES, tasks=TASKS)
     expected = step(model, full, ())
     for label in REMOVABLE:
         found = step(model, without(full, label, [0, 2]), ())
@@ -90,7 +92,7 @@ def test_the_removed_labels_did_matter() -> None:
 def _two_ranks(path: str) -> None:
     rank = comm.get_rank()
     model = create_ddp(make_model())
-    full = random_batched_inputs(IMAGES, seed=rank)
+    full = random_batched_inputs(IMAGES, tasks=TASKS, seed=rank)
     faults = {}
     for label in REMOVABLE:
         expected = step(model, full, LOSSES[label], rank)
@@ -112,7 +114,7 @@ def test_in_two_processes(tmp_path: Path) -> None:
 
     model = make_model()
     others = tuple(name for names in LOSSES.values() for name in names if name != "loss_mask")
-    loss, _ = step(model, random_batched_inputs(IMAGES), others)
+    loss, _ = step(model, random_batched_inputs(IMAGES, tasks=TASKS), others)
     assert ranks[1]["loss_mask"] == 0
     assert ranks[0]["loss_mask"] == 2 * loss["loss_mask"]  # the mean over the ranks is that of rank 0
     expected = mask_head_gradients(model)

@@ -12,6 +12,7 @@ import argparse
 import importlib.util
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ from tqdm import tqdm
 
 import mtl_d2  # noqa: F401  registers models and datasets
 from mtl_d2.data import resolve_dataset
+from mtl_d2.evaluation.classification import record_image_labels
 from mtl_d2.evaluation.edge_ground_truth import ground_truth_edges
 from mtl_d2.visualization import draw_overview, draw_panel, read_labels
+from mtl_d2.visualization.image_labels import name_image_labels
 
 
 def parse_args() -> argparse.Namespace:
@@ -86,7 +89,10 @@ def main() -> None:
     cfg, model = build(args)
     dataset = resolve_dataset(args.dataset or cfg.DATASETS.TEST[0])
     records = {record["image_id"]: record for record in DatasetCatalog.get(dataset)}
-    metadata = MetadataCatalog.get(dataset)
+    metadata = name_image_labels(MetadataCatalog.get(dataset), cfg.INPUT.MTL.IMAGE_LABELS)
+    read_image_labels = partial(
+        record_image_labels, source=cfg.INPUT.MTL.IMAGE_LABELS, num_classes=len(metadata.image_label_classes)
+    )
     args.output.mkdir(parents=True, exist_ok=True)
 
     panels: list[np.ndarray] = []
@@ -98,7 +104,12 @@ def main() -> None:
         image = detection_utils.read_image(str(path), format="RGB")
         labels = None
         if not args.no_labels:
-            labels = read_labels(record, metadata.get("ignore_label", 255), read_edges=ground_truth_edges)
+            labels = read_labels(
+                record,
+                metadata.get("ignore_label", 255),
+                read_edges=ground_truth_edges,
+                read_image_labels=read_image_labels if "image_labels" in output else None,
+            )
         panel = draw_panel(image, output, metadata, labels=labels, score_threshold=args.score_threshold, name=path.name)
         Image.fromarray(panel).save(args.output / f"{path.stem}.png")
         panels.append(panel)

@@ -26,9 +26,11 @@ import mtl_d2  # noqa: F401  registers the datasets
 from mtl_d2.data import BrokenSampleError, MultiTaskDatasetMapper, resolve_dataset
 from mtl_d2.data.build import Mapper, get_records
 from mtl_d2.data.copy_paste import with_copy_paste
+from mtl_d2.data.labels import task_labels
 from mtl_d2.data.seeded import seeded
 from mtl_d2.engine import build_train_mapper, setup_cfg
 from mtl_d2.tasks.base import get_task
+from mtl_d2.visualization.image_labels import name_image_labels
 from mtl_d2.visualization.samples import draw_samples
 
 
@@ -67,8 +69,9 @@ def build_mappers(
 
 def draw_images(args: argparse.Namespace, cfg: CfgNode, dataset: str) -> Iterator[tuple[str, np.ndarray | str]]:
     """File name and picture, or the reason why there is none, of each image."""
-    records = get_records([dataset], tasks=cfg.MODEL.MTL.TASKS, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS)
-    metadata = MetadataCatalog.get(dataset)
+    filter_empty = cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
+    records = get_records([dataset], tasks=cfg.MODEL.MTL.TASKS, filter_empty=filter_empty, labels=task_labels(cfg))
+    metadata = name_image_labels(MetadataCatalog.get(dataset), cfg.INPUT.MTL.IMAGE_LABELS)
     label_keys = list(dict.fromkeys(key for task in cfg.MODEL.MTL.TASKS for key in get_task(task).label_keys))
     rows = build_mappers(cfg, records, args.augment, args.samples)
     chosen = np.unique(np.linspace(0, len(records) - 1, min(args.num_images, len(records))).round().astype(int))

@@ -15,7 +15,7 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader
 
 from .copy_paste import with_copy_paste
-from .labels import has_objects, may_be_labelled
+from .labels import TASK_LABELS, TaskLabels, has_objects, may_be_labelled, task_labels
 from .mapper import MultiTaskDatasetMapper
 from .mixing import build_mixture
 from .preflight import load_records
@@ -29,11 +29,15 @@ Record = dict[str, Any]
 Mapper = Callable[[Record], dict[str, Any]]
 
 # What the datasets of one training must agree on.
-_SHARED_METADATA = ("thing_classes", "stuff_classes", "stuff_ids", "ignore_label")
+_SHARED_METADATA = ("thing_classes", "stuff_classes", "stuff_ids", "ignore_label", "image_label_classes")
 
 
 def get_records(
-    names: Sequence[str], *, tasks: Sequence[str] | None = None, filter_empty: bool = False
+    names: Sequence[str],
+    *,
+    tasks: Sequence[str] | None = None,
+    filter_empty: bool = False,
+    labels: TaskLabels = TASK_LABELS,
 ) -> list[Record]:
     """Return the records of the named datasets, one after the other.
 
@@ -44,16 +48,17 @@ def get_records(
         filter_empty: leave out images that are labelled for instances and have none (or only crowds), where
             "instance" is the only task. For every other task, an image without objects is an example as good
             as any; an image that is not labelled for instances is not empty.
+        labels: which keys label a task, see :func:`mtl_d2.data.labels.task_labels`.
 
     Raises:
         ValueError: no dataset (or an unknown one) or no record, class names that differ, or edges without their
             source.
     """
-    return [record for _, record in _numbered_records(names, tasks, filter_empty)]
+    return [record for _, record in _numbered_records(names, tasks, filter_empty, labels)]
 
 
 def _numbered_records(
-    names: Sequence[str], tasks: Sequence[str] | None, filter_empty: bool
+    names: Sequence[str], tasks: Sequence[str] | None, filter_empty: bool, labels: TaskLabels = TASK_LABELS
 ) -> list[tuple[int, Record]]:
     """Return what :func:`get_records` does, each record with the number of its dataset."""
     if isinstance(names, str) or not names:
@@ -62,7 +67,7 @@ def _numbered_records(
     _check_metadata(names)  # after loading, which is what fills in some datasets' metadata
     found = len(records)
     if tasks is not None:
-        records = [numbered for numbered in records if may_be_labelled(numbered[1], tasks)]
+        records = [numbered for numbered in records if may_be_labelled(numbered[1], tasks, labels)]
         if len(records) < found:
             logger.info("Left out %d of %d images: no label for %s", found - len(records), found, list(tasks))
         if filter_empty and tuple(tasks) == ("instance",):
@@ -103,7 +108,8 @@ def build_multitask_train_loader(cfg: CfgNode, *, mapper: Mapper | None = None, 
         raise ValueError(f"SEED: found {cfg.SEED}, expected 0 or more; draw one before the loader is built.")
     tasks = tuple(cfg.MODEL.MTL.TASKS)
     images_per_rank = _images_per_rank(cfg.SOLVER.IMS_PER_BATCH)
-    numbered = _numbered_records(cfg.DATASETS.TRAIN, tasks, cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS)
+    filter_empty = cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
+    numbered = _numbered_records(cfg.DATASETS.TRAIN, tasks, filter_empty, task_labels(cfg))
     records = [record for _, record in numbered]
     dataset_ids = np.array([number for number, _ in numbered])
     sampler = MultiTaskBatchSampler(

@@ -10,6 +10,7 @@ import numpy as np
 from detectron2.utils import comm
 from tqdm import tqdm
 
+from ..structures.image_labels import IMAGE_LABEL_SOURCES, annotation_classes, multi_hot
 from .images import BrokenSampleError
 from .label_maps import read_sem_seg
 from .labels import is_labelled
@@ -57,6 +58,24 @@ def count_pixels(records: Sequence[Record], num_classes: int, ignore_value: int)
     counts = ClassCounts.of((pixels for pixels in own if pixels is not None), num_classes)
     parts = comm.all_gather(np.stack([counts.samples, counts.images, counts.beside]))
     return ClassCounts(*np.sum(parts, axis=0))
+
+
+def count_image_labels(
+    records: Sequence[Record], num_classes: int, source: str, ignore_value: int = 255
+) -> ClassCounts:
+    """Count the images that have each class, beside all that are labelled; all ranks have to call.
+
+    Args:
+        source: of the labels, a key of ``IMAGE_LABEL_SOURCES``.
+    """
+    key = IMAGE_LABEL_SOURCES[source].record_key
+    labelled = [record for record in records if record.get(key) is not None]
+    if source == "sem_seg":
+        images = count_pixels(labelled, num_classes, ignore_value).images
+    else:
+        classes = (annotation_classes(r[key])[0] if source == "instances" else r[key] for r in labelled)
+        images = sum((multi_hot(ids, num_classes) for ids in classes), np.zeros(num_classes)).astype(np.int64)
+    return ClassCounts(images, images, np.full_like(images, len(labelled)))
 
 
 def thing_ids(record: Record) -> list[int] | None:

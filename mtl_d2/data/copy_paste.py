@@ -68,6 +68,12 @@ class CopyPasteMapper:
                 "INPUT.MTL.COPY_PASTE.PROB: found no image with masks of objects to copy; set it to 0, or add a "
                 "'segmentation' to the annotations of DATASETS.TRAIN."
             )
+        if mapper.image_labels == "given":
+            raise ValueError(
+                "INPUT.MTL.COPY_PASTE.PROB: image labels that are given (INPUT.MTL.IMAGE_LABELS) do not say which of "
+                "them a pasted object brings; set it to 0, derive them from 'instances' or 'sem_seg', or leave the "
+                "task classification out."
+            )
         if mapper.extra_targets:
             raise ValueError(
                 "INPUT.MTL.COPY_PASTE.PROB: a task of MODEL.MTL.TASKS makes labels of its own, which cannot be pasted; "
@@ -91,7 +97,7 @@ class CopyPasteMapper:
 
     def _can_change(self, record: Record) -> bool:
         """Whether the objects that the tasks read have the masks that occlusion needs."""
-        return "instance" not in self.mapper.tasks or has_masks(record.get("annotations", ()))
+        return not self.mapper.reads_objects or has_masks(record.get("annotations", ()))
 
     def _read_source(self) -> LabelledImage | None:
         record = self.sources[np.random.randint(len(self.sources))]  # noqa: NPY002

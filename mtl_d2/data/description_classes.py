@@ -107,6 +107,7 @@ def description_metadata(
             ignore_label=semantic.ignore_label if semantic else 255,
             max_dets=description.max_dets,
             thing_dataset_id_to_contiguous_id=category_ids,
+            image_label_classes=description.image_labels.classes if description.image_labels else (),
         ).as_metadata()
     except DatasetError as error:
         raise DatasetError(f"{description.source}: {error}") from error
@@ -119,8 +120,6 @@ def description_metadata(
     if description.keypoints is not None:
         values["keypoint_names"] = list(description.keypoints.names)
         values["keypoint_flip_map"] = list(description.keypoints.flip_pairs)
-    if description.image_labels is not None:
-        values["image_label_classes"] = list(description.image_labels.classes)
     return values
 
 

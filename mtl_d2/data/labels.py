@@ -3,30 +3,46 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from detectron2.config import CfgNode
+
+from ..structures.image_labels import image_label_source
+
 Record = Mapping[str, Any]
 
-TASK_LABELS: dict[str, tuple[str, ...]] = {  # task -> keys of a record, any of which labels it
+TaskLabels = Mapping[str, tuple[str, ...]]
+
+TASK_LABELS: TaskLabels = {  # task -> keys of a record, any of which labels it
     "instance": ("annotations",),
     "sem_seg": ("sem_seg_file_name",),
     "edge": ("edge_file_name", "edge_source"),
     "edge_coupling": ("edge_file_name", "edge_source"),
+    "classification": ("image_labels",),
 }
 LABELS_OF = {"edge_coupling": "edge"}  # task without labels of its own -> the task whose labels it is trained on
 
 
-def is_labelled(record: Record, task: str) -> bool:
-    """Return whether a record carries a label of one of :data:`TASK_LABELS`; an empty label is a label."""
-    return any(record.get(key) not in (None, "none") for key in TASK_LABELS[task])
+def task_labels(cfg: CfgNode) -> TaskLabels:
+    """Return :data:`TASK_LABELS` as a config derives them: image labels from INPUT.MTL.IMAGE_LABELS.
+
+    Raises:
+        ValueError: that key names no label.
+    """
+    return {**TASK_LABELS, "classification": (image_label_source(cfg.INPUT.MTL.IMAGE_LABELS).record_key,)}
 
 
-def may_be_labelled(record: Record, tasks: Sequence[str]) -> bool:
+def is_labelled(record: Record, task: str, labels: TaskLabels = TASK_LABELS) -> bool:
+    """Return whether a record carries a label of one of these tasks; an empty label is a label."""
+    return any(record.get(key) not in (None, "none") for key in labels[task])
+
+
+def may_be_labelled(record: Record, tasks: Sequence[str], labels: TaskLabels = TASK_LABELS) -> bool:
     """Return whether a record has a label for one of the tasks; any may have one for a task of another package."""
-    return any(task not in TASK_LABELS or is_labelled(record, task) for task in tasks)
+    return any(task not in labels or is_labelled(record, task, labels) for task in tasks)
 
 
-def count_labels(records: Sequence[Record], tasks: Sequence[str]) -> dict[str, int]:
+def count_labels(records: Sequence[Record], tasks: Sequence[str], labels: TaskLabels = TASK_LABELS) -> dict[str, int]:
     """Return how many records are labelled for each task; tasks of other packages are left out."""
-    return {task: sum(is_labelled(record, task) for record in records) for task in tasks if task in TASK_LABELS}
+    return {task: sum(is_labelled(record, task, labels) for record in records) for task in tasks if task in labels}
 
 
 def has_objects(record: Record) -> bool:

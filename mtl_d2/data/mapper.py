@@ -13,6 +13,7 @@ from detectron2.data import transforms as T
 from ..structures import edge_consensus, edge_files
 from ..structures.box_masks import BoxMask
 from ..structures.edges import IGNORE
+from .image_labels import image_label_target
 from .images import BrokenSampleError, contiguous, read_image, to_planes
 from .label_maps import read_label, read_sem_seg, wrong_size
 from .labelled_image import LabelledImage, source_boxes
@@ -31,7 +32,7 @@ from .targets import (
 )
 from .transforms import build_augmentations, inside_padding
 
-LABEL_KEYS = ("annotations", "sem_seg_file_name", "sem_seg_id_map", "edge_file_name", "edge_source")
+LABEL_KEYS = ("annotations", "sem_seg_file_name", "sem_seg_id_map", "edge_file_name", "edge_source", "image_labels")
 ExtraTarget = Callable[[dict[str, Any], T.TransformList], dict[str, Any]]
 
 
@@ -57,6 +58,8 @@ class MultiTaskDatasetMapper:
         num_sem_classes: int | None = None,
         ignore_value: int = 255,
         pixels_per_class: int = 0,
+        image_labels: str = "given",
+        num_image_classes: int = 0,
         extra_targets: Sequence[ExtraTarget] = (),
     ) -> None:
         """
@@ -71,6 +74,8 @@ class MultiTaskDatasetMapper:
             num_sem_classes: bound on semantic ids, unchecked where None.
             ignore_value: void in semantic maps.
             pixels_per_class: labelled pixels that each class keeps in a semantic map; 0 for all.
+            image_labels: what the labels of whole images are made from, see :func:`image_label_target`.
+            num_image_classes: number of these labels.
             extra_targets: for tasks of the user's own: each takes the record and the transforms that were
                 applied to the image (``apply_image``, ``apply_segmentation``), and returns entries of the
                 model's input. Where the augmentations pad, ``apply_segmentation`` gives the ignore value.
@@ -85,6 +90,8 @@ class MultiTaskDatasetMapper:
         self.num_sem_classes = num_sem_classes
         self.ignore_value = ignore_value
         self.pixels_per_class = pixels_per_class
+        self.image_labels = image_labels if "classification" in tasks else None
+        self.num_image_classes = num_image_classes
         self.extra_targets = tuple(extra_targets)
         mode = "training" if is_train else "inference"
         logging.getLogger(__name__).info("Augmentations in %s: %s", mode, augmentations)
@@ -102,6 +109,8 @@ class MultiTaskDatasetMapper:
             "num_sem_classes": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
             "ignore_value": cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
             "pixels_per_class": cfg.MODEL.MTL.SEM_SEG_HEAD.PIXELS_PER_CLASS,
+            "image_labels": cfg.INPUT.MTL.IMAGE_LABELS,
+            "num_image_classes": cfg.MODEL.MTL.CLASSIFICATION_HEAD.NUM_CLASSES,
         }
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
@@ -112,7 +121,8 @@ class MultiTaskDatasetMapper:
         Returns:
             The record's fields but its labels, with "image": (3, H, W) uint8 and, in training and where
             labelled, "instances": Instances (and "crowd_boxes": (C, 4) float32 XYXY, where there are crowds);
-            "sem_seg": (H, W) int64; "edge": (H, W) int64 in {0, 1, 255}.
+            "sem_seg": (H, W) int64; "edge": (H, W) int64 in {0, 1, 255};
+            "image_labels": (K,) float32, 1 for a class in the image, 0 for one that is not, -1 for unknown.
 
         Raises:
             BrokenSampleError: a file is unreadable, of another size than the record says, or holds a class
@@ -177,9 +187,18 @@ class MultiTaskDatasetMapper:
         edge = edge_target(labelled, self.ignore_value) if "edge" in self.tasks else None
         if edge is not None:
             item["edge"] = torch.from_numpy(edge.astype(np.int64))
+        if self.image_labels is not None:
+            present = image_label_target(labelled, self.image_labels, self.num_image_classes, self.ignore_value)
+            if present is not None:
+                item["image_labels"] = torch.from_numpy(present)
         for extra_target in self.extra_targets:
             item.update(extra_target(labelled.record, labelled.transforms))
         return item
+
+    @property
+    def reads_objects(self) -> bool:
+        """Whether a target is made from the objects, whatever their masks are for."""
+        return "instance" in self.tasks or self.image_labels == "instances"
 
     def _sem_seg_target(self, sem_seg: np.ndarray) -> torch.Tensor:
         if self.pixels_per_class:
@@ -209,11 +228,12 @@ class MultiTaskDatasetMapper:
         needed = set()
         if with_masks and "annotations" in record and has_masks(record["annotations"]):
             needed.update(["annotations", "masks"])
-        if "instance" in self.tasks and "annotations" in record:
+        if self.reads_objects and "annotations" in record:
             needed.add("annotations")
-            if self.use_instance_mask and has_masks(record["annotations"]):
+            # A crop may leave of an object a box without a pixel of it.
+            if (self.use_instance_mask or self.image_labels == "instances") and has_masks(record["annotations"]):
                 needed.add("masks")
-        if "sem_seg" in self.tasks and "sem_seg_file_name" in record:
+        if ("sem_seg" in self.tasks or self.image_labels == "sem_seg") and "sem_seg_file_name" in record:
             needed.add("sem_seg_file_name")
         if "edge" in self.tasks and "edge_file_name" in record:
             needed.add("edge_file_name")

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from mtl_d2.data.labels import count_labels
+from mtl_d2.data.labels import count_labels, task_labels
 from mtl_d2.data.schema import DatasetError, DatasetSchema
 from mtl_d2.data.validate import validate_records
+from mtl_d2.structures.image_labels import image_label_source
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ def preflight(cfg: CfgNode) -> dict[str, dict[str, int]]:
         records = load_records(name)
         schemas[name] = DatasetSchema.from_metadata(MetadataCatalog.get(name))
         validate_records(records, schemas[name], check_files=True, name=name)
-        counts[name] = {"images": len(records), **count_labels(records, cfg.MODEL.MTL.TASKS)}
+        counts[name] = {"images": len(records), **count_labels(records, cfg.MODEL.MTL.TASKS, task_labels(cfg))}
         _check_class_counts(cfg, name, schemas[name], counts[name])
     _check_same_classes(cfg.DATASETS.TRAIN, schemas)
     _check_tasks_labelled(cfg, counts)
@@ -77,6 +78,11 @@ def _check_class_counts(cfg: CfgNode, name: str, schema: DatasetSchema, counts: 
         key = "MODEL.SEM_SEG_HEAD"
         _check_equal(f"{key}.NUM_CLASSES", head.NUM_CLASSES, len(schema.stuff_classes), "stuff_classes", name)
         _check_equal(f"{key}.IGNORE_VALUE", head.IGNORE_VALUE, schema.ignore_label, "ignore_label", name)
+    if counts.get("classification"):
+        field = image_label_source(cfg.INPUT.MTL.IMAGE_LABELS).classes
+        key = "MODEL.MTL.CLASSIFICATION_HEAD.NUM_CLASSES"
+        found = cfg.MODEL.MTL.CLASSIFICATION_HEAD.NUM_CLASSES
+        _check_equal(key, found, len(getattr(schema, field)), field, name)
 
 
 def _check_equal(key: str, found: int, expected: int, field: str, name: str) -> None:
@@ -87,14 +93,15 @@ def _check_equal(key: str, found: int, expected: int, field: str, name: str) -> 
 
 
 def _check_same_classes(names: Sequence[str], schemas: Mapping[str, DatasetSchema]) -> None:
-    for field in ("thing_classes", "stuff_classes"):
+    for field in ("thing_classes", "stuff_classes", "image_label_classes"):
         given = [name for name in names if getattr(schemas[name], field)]
         for name in given[1:]:
             if getattr(schemas[name], field) != getattr(schemas[given[0]], field):
                 raise DatasetError(
                     f"DATASETS.TRAIN: {field} of '{name}' differ from those of '{given[0]}', expected the "
                     "same classes in the same order; train on one of them, or give it the other's classes "
-                    "('thing_classes', 'semantic.run_classes' and 'class_map' of a description)."
+                    "('thing_classes', 'semantic.run_classes', 'class_map' and 'image_labels.classes' of a "
+                    "description)."
                 )
 
 

@@ -7,6 +7,7 @@ from detectron2.data.catalog import Metadata
 
 EDGE_SOURCES = ("instance", "semantic", "union", "none")
 EVALUATOR_TYPE = "mtl"
+_OPTIONAL = ("thing_classes", "stuff_classes", "thing_colors", "stuff_colors", "image_label_classes")
 
 
 class DatasetError(ValueError):
@@ -23,6 +24,7 @@ class DatasetSchema:
             empty without semantic labels.
         stuff_ids: semantic ids that are stuff in panoptic segmentation, the others stand for things.
             None: all of them, which is allowed only where there are no things.
+        image_label_classes: names of the labels of whole images; empty without such labels.
         ignore_label: value of void in the semantic PNG, in [0, 255], no class id.
         edge_source: labels from which edges are derived, one of ``EDGE_SOURCES``; "union" is instances
             painted over semantics.
@@ -43,17 +45,18 @@ class DatasetSchema:
     thing_dataset_id_to_contiguous_id: Mapping[int, int] | None = None
     thing_colors: Sequence[Sequence[int]] = ()
     stuff_colors: Sequence[Sequence[int]] = ()
+    image_label_classes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         stuff_ids = range(len(self.stuff_classes)) if self.stuff_ids is None else self.stuff_ids
         if self.stuff_ids is None:
             _check_no_things(self)
         object.__setattr__(self, "stuff_ids", tuple(stuff_ids))
-        for name in ("thing_classes", "stuff_classes"):
+        for name in ("thing_classes", "stuff_classes", "image_label_classes"):
             _check_names(name, getattr(self, name))
         for name in ("thing", "stuff"):
             _check_colors(name, getattr(self, f"{name}_colors"), getattr(self, f"{name}_classes"))
-        for name in ("thing_classes", "stuff_classes", "thing_colors", "stuff_colors"):
+        for name in _OPTIONAL:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         _check_stuff_ids(stuff_ids, len(self.stuff_classes))
         _check_ignore_label(self)
@@ -91,8 +94,7 @@ class DatasetSchema:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         if not self.stuff_classes:  # Detectron2 asks with hasattr whether a dataset has a kind of label
             del values["stuff_ids"]
-        optional = ("thing_classes", "stuff_classes", "thing_colors", "stuff_colors")
-        values = {k: v for k, v in values.items() if v is not None and (k not in optional or len(v) > 0)}
+        values = {k: v for k, v in values.items() if v is not None and (k not in _OPTIONAL or len(v) > 0)}
         values = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
         return {**values, "evaluator_type": EVALUATOR_TYPE}
 

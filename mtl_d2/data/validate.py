@@ -80,6 +80,7 @@ def label_key_problems(record: dict, schema: DatasetSchema) -> Iterator[Problem]
     if "sem_seg_file_name" in record and not schema.stuff_classes:
         found = "a semantic label, but the schema has no stuff_classes"
         yield Problem("no_stuff_classes", "sem_seg_file_name", found, "", "name the semantic classes there")
+    yield from _image_label_problems(record, schema)
     source = record.get("edge_source", "none")
     if "edge_file_name" in record and not edge_files(record):
         found, expected = "an empty list", "a file, or one of each annotator"
@@ -91,6 +92,20 @@ def label_key_problems(record: dict, schema: DatasetSchema) -> Iterator[Problem]
         if source in (kind, "union") and key not in record:
             found, expected = f"{source!r} without '{key}'", f"{kind} labels to derive edges from"
             yield Problem("edge_source", "edge_source", found, expected, "leave edge_source out for this image")
+
+
+def _image_label_problems(record: dict, schema: DatasetSchema) -> Iterator[Problem]:
+    if "image_labels" not in record:
+        return
+    key, found, count = "image_labels", record["image_labels"], len(schema.image_label_classes)
+    if count == 0:
+        expected, fix = "names in the schema's image_label_classes", "name the classes of the images there"
+        yield Problem("no_image_label_classes", key, "labels of the image", expected, fix)
+    elif not isinstance(found, list | tuple) or not all(
+        isinstance(i, int) and not isinstance(i, bool) and 0 <= i < count for i in found
+    ):
+        expected = f"a list of ids in [0, {count}), the indices of image_label_classes"
+        yield Problem("image_labels", key, repr(found), expected, "correct it; [] is an image of no class")
 
 
 def _file_faults(records: Sequence[dict], schema: DatasetSchema) -> Iterator[Fault]:

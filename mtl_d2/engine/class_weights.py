@@ -12,12 +12,14 @@ from detectron2.data import MetadataCatalog
 from detectron2.utils import comm
 
 from ..data.build import get_records
-from ..data.class_counts import ClassCounts, class_weights, count_objects, count_pixels
+from ..data.class_counts import ClassCounts, class_weights, count_image_labels, count_objects, count_pixels
+from ..data.labels import task_labels
+from ..structures.image_labels import image_label_source
 
 logger = logging.getLogger(__name__)
 
 FILE = "class_counts.json"
-_HEADS = {"sem_seg": "SEM_SEG_HEAD", "instance": "ROI_BOX_HEAD"}
+_HEADS = {"sem_seg": "SEM_SEG_HEAD", "instance": "ROI_BOX_HEAD", "classification": "CLASSIFICATION_HEAD"}
 
 
 def with_class_weights(cfg: CfgNode, *, resume: bool = False) -> CfgNode:
@@ -29,8 +31,9 @@ def with_class_weights(cfg: CfgNode, *, resume: bool = False) -> CfgNode:
     sample of regions makes them. Call it on every rank.
 
     Args:
-        cfg: reads MODEL.MTL.{SEM_SEG_HEAD, ROI_BOX_HEAD}.CLASS_WEIGHTS, of the tasks that are trained,
-            MODEL.MTL.CLASS_WEIGHTS_BETA, the numbers of classes, DATASETS.TRAIN and OUTPUT_DIR.
+        cfg: reads MODEL.MTL.{SEM_SEG_HEAD, ROI_BOX_HEAD, CLASSIFICATION_HEAD}.CLASS_WEIGHTS, of the tasks that are
+            trained, MODEL.MTL.CLASS_WEIGHTS_BETA, the numbers of classes, INPUT.MTL.IMAGE_LABELS, DATASETS.TRAIN and
+            OUTPUT_DIR.
         resume: take the counts of the earlier run, if there are such.
 
     Raises:
@@ -73,7 +76,7 @@ def _counts(cfg: CfgNode, tasks: Sequence[str], resume: bool) -> dict[str, Class
     earlier = comm.all_gather(_read(path, about) if resume and comm.is_main_process() else {})[0]
     if set(tasks) <= set(earlier):
         return {task: ClassCounts(*map(np.array, earlier[task])) for task in tasks}
-    records = get_records(cfg.DATASETS.TRAIN, tasks=cfg.MODEL.MTL.TASKS)
+    records = get_records(cfg.DATASETS.TRAIN, tasks=cfg.MODEL.MTL.TASKS, labels=task_labels(cfg))
     counts = {task: counters[task](records) for task in tasks}
     if comm.is_main_process():
         _write(path, about, counts)
@@ -82,9 +85,11 @@ def _counts(cfg: CfgNode, tasks: Sequence[str], resume: bool) -> dict[str, Class
 
 def _counters(cfg: CfgNode) -> dict[str, Callable[[list[dict[str, Any]]], ClassCounts]]:
     semantic = cfg.MODEL.SEM_SEG_HEAD
+    count, source = cfg.MODEL.MTL.CLASSIFICATION_HEAD.NUM_CLASSES, cfg.INPUT.MTL.IMAGE_LABELS
     return {
         "sem_seg": lambda records: count_pixels(records, semantic.NUM_CLASSES, semantic.IGNORE_VALUE),
         "instance": lambda records: count_objects(records, cfg.MODEL.ROI_HEADS.NUM_CLASSES),
+        "classification": lambda records: count_image_labels(records, count, source, semantic.IGNORE_VALUE),
     }
 
 
@@ -110,7 +115,8 @@ def _write(path: str, about: Mapping[str, Any], counts: Mapping[str, ClassCounts
 
 def _named(cfg: CfgNode, task: str, weights: Sequence[float]) -> str:
     """For the log: the names of the classes are those of the first dataset that has such labels."""
-    field = "stuff_classes" if task == "sem_seg" else "thing_classes"
+    fields = {"sem_seg": "stuff_classes", "instance": "thing_classes"}
+    field = fields[task] if task in fields else image_label_source(cfg.INPUT.MTL.IMAGE_LABELS).classes
     found = (MetadataCatalog.get(name).get(field) for name in cfg.DATASETS.TRAIN)
     names: list[str] = next(filter(None, found), [])
     names = [*names, "background"] if task == "instance" else names

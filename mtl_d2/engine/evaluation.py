@@ -13,7 +13,7 @@ from detectron2.utils import comm
 from torch import nn
 
 from ..data.build import build_multitask_test_loader
-from ..data.labels import may_be_labelled
+from ..data.labels import may_be_labelled, task_labels
 from ..data.preflight import load_records
 from ..evaluation import PanopticEvaluator
 from ..tasks import TaskBranch
@@ -91,8 +91,9 @@ def build_evaluators(cfg: CfgNode, model: nn.Module, dataset_name: str) -> dict[
         os.makedirs(output_dir, exist_ok=True)
     branches = cast(dict[str, TaskBranch], model.branches)
     records = load_records(dataset_name)  # which may fill in the metadata that evaluators read
+    keys = task_labels(cfg)
     scored = [task for task, branch in branches.items() if branch.output_key]
-    labelled = [task for task in scored if any(may_be_labelled(record, [task]) for record in records)]
+    labelled = [task for task in scored if any(may_be_labelled(record, [task], keys) for record in records)]
     if len(labelled) < len(scored):
         unlabelled = sorted(set(scored) - set(labelled))
         logger.info("%s has no labels for %s, which are not scored on it", dataset_name, ", ".join(unlabelled))

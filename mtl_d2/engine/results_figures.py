@@ -45,6 +45,7 @@ FIGURES = (
     Figure("edge ODS", "edge", "ODS", 3),
     Figure("edge OIS", "edge", "OIS", 3),
     Figure("edge AP", "edge", "AP", 3),
+    Figure("image labels mAP", "classification", "mAP"),
 )
 
 

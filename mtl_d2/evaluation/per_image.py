@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from .average_precision import mean_average_precision
 from .coco_ap import IoUType
 from .coco_matches import ImageMatches, resampled_ap
 from .edge_scores import edge_scores
@@ -90,6 +91,18 @@ class EdgeCounts(PerImage):
 
 
 @dataclass(frozen=True)
+class ImageScores(PerImage):
+    """mAP of image labels, in 0..100, from ``scores`` and ``labels`` (N, K), see ``mean_average_precision``."""
+
+    scores: np.ndarray
+    labels: np.ndarray
+    metric = "classification/mAP"
+
+    def figures(self, repeats: np.ndarray) -> np.ndarray:
+        return mean_average_precision(self.scores, self.labels, repeats)
+
+
+@dataclass(frozen=True)
 class Matches(PerImage):
     """COCO's AP, in 0..100, from the matches of the detections."""
 
@@ -114,6 +127,9 @@ class MaskMatches(Matches):
     metric = "segm/AP"
 
 
+_KINDS = (Confusions, EdgeCounts, ImageScores, BoxMatches, MaskMatches)
+
+
 def write_matches(folder: str | os.PathLike, names: tuple[str, ...], matches: ImageMatches, iou_type: IoUType) -> None:
     """Write the statistics of boxes or masks below ``folder``."""
     kind = MaskMatches if iou_type == "segm" else BoxMatches
@@ -127,7 +143,7 @@ def read_per_image(folder: Path, metric: str) -> PerImage | None:
         None where there is no such file, or where it is of a metric that this package does not know.
     """
     path = folder / FOLDER / f"{metric.partition('/')[0]}.npz"
-    kinds: dict[str, Any] = {kind.metric: kind for kind in (Confusions, EdgeCounts, BoxMatches, MaskMatches)}
+    kinds: dict[str, Any] = {kind.metric: kind for kind in _KINDS}
     if metric not in kinds or not path.is_file():
         return None
     with np.load(path, allow_pickle=False) as file:

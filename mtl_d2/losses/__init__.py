@@ -1,5 +1,6 @@
 """Losses as pure functions on tensors: float32 inside, zero with a gradient where nothing is labelled."""
 
+from .classification import asymmetric_loss, multi_label_bce_loss, multi_label_focal_loss
 from .cross_entropy import masked_cross_entropy
 from .dice import binary_dice_loss, dice_loss
 from .edge import edge_dice_loss, edge_focal_loss, fixed_weight_loss, hed_loss, rcf_loss
@@ -25,6 +26,7 @@ __all__ = [
     "EDGE_LOSSES",
     "PREDICTED_EDGES",
     "HardPixels",
+    "asymmetric_loss",
     "binary_dice_loss",
     "check_edge_regression",
     "class_probs",
@@ -42,6 +44,8 @@ __all__ = [
     "hed_loss",
     "iou_loss",
     "masked_cross_entropy",
+    "multi_label_bce_loss",
+    "multi_label_focal_loss",
     "rcf_loss",
     "softmax_focal_loss",
     "squared_edge_error",

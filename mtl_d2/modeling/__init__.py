@@ -1,6 +1,7 @@
 """Network parts. Importing them registers them with Detectron2."""
 
 from .backbones import VGG, FPNWithMaps, build_resnet_fpn_exact_levels_backbone
+from .classification import CLASSIFICATION_HEADS_REGISTRY, ClassificationHead, build_classification_head
 from .decoders import DECODERS_REGISTRY, Decoder, build_decoder
 from .edge import EDGE_HEADS_REGISTRY, DecoderEdgeHead, FPNEdgeHead, TowerEdgeHead, build_edge_head
 from .postprocessing import combine_panoptic
@@ -15,6 +16,8 @@ __all__ = [
     "Decoder",
     "DecoderEdgeHead",
     "DecoderSemSegHead",
+    "CLASSIFICATION_HEADS_REGISTRY",
+    "ClassificationHead",
     "FPNEdgeHead",
     "FPNWithMaps",
     "MultiTaskFastRCNNOutputLayers",
@@ -24,6 +27,7 @@ __all__ = [
     "TowerEdgeHead",
     "TwoStageSemSegHead",
     "build_decoder",
+    "build_classification_head",
     "build_edge_head",
     "build_resnet_fpn_exact_levels_backbone",
     "combine_panoptic",

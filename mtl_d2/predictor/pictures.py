@@ -14,6 +14,7 @@ from PIL import Image
 
 from ..data import DatasetError, resolve_dataset
 from ..visualization import draw_overlay, draw_panel, reduce_for_drawing
+from ..visualization.image_labels import name_image_labels
 
 _DRAWN_WHOLE = 2048  # pixels of the longer side: above, a reduced copy is drawn
 
@@ -22,8 +23,10 @@ def find_metadata(cfg: CfgNode) -> Metadata:
     """Class names and colours of the config's first dataset; numbered names where they do not fit the network."""
     names = [*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN]
     known = _known_metadata(names[0]) if names else Metadata()
+    known = name_image_labels(known, cfg.INPUT.MTL.IMAGE_LABELS)
     fields = {key: value for key, value in known.as_dict().items() if key != "name"}
     counts = {"thing": cfg.MODEL.ROI_HEADS.NUM_CLASSES, "stuff": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES}
+    counts["image_label"] = cfg.MODEL.MTL.CLASSIFICATION_HEAD.NUM_CLASSES
     for kind, count in counts.items():
         if len(fields.get(f"{kind}_classes") or ()) != count:  # such as a network that was trained on another dataset
             fields[f"{kind}_classes"] = [f"class {i}" for i in range(count)]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..evaluation.instance import instances_to_coco
 from ..visualization.cells import class_map
+from ..visualization.image_labels import image_class_names
 
 _ROWS = 256  # of a map that is converted at a time: on the way, values are wider than in the file
 
@@ -25,6 +26,7 @@ class RawResults:
     * ``edge/<name>.png``: 255 * probability, 8 bits
     * ``panoptic/<name>.png`` and ``panoptic.json``: COCO's panoptic format: a segment's id is R + 256 G + 256^2 B, 0
       for void; ``categories`` are the things and then the stuff of the dataset, from 1
+    * ``image_labels.json``: ``image_id`` and ``scores``, {class name: probability}
     * ``images.json``: ``id`` (from 1), ``file_name``, ``height`` and ``width`` of all
 
     The json files are complete when :meth:`close` was called. A map needs at most 7 bytes a pixel of memory on its way
@@ -35,11 +37,13 @@ class RawResults:
         self.folder = folder
         ids = metadata.get("thing_dataset_id_to_contiguous_id", None) or {}
         self._dataset_ids = {contiguous: dataset_id for dataset_id, contiguous in ids.items()}
+        self._metadata = metadata
         self._things = list(metadata.get("thing_classes", ()))
         self._stuff = list(metadata.get("stuff_classes", ()))
         self._images: list[dict[str, Any]] = []
         self._detections: list[dict[str, Any]] | None = None
         self._panoptic: list[dict[str, Any]] | None = None
+        self._image_labels: list[dict[str, Any]] | None = None
 
     def write(self, name: str, file_name: str, size: tuple[int, int], answer: dict[str, Any]) -> None:
         """
@@ -62,12 +66,17 @@ class RawResults:
             annotation = {"image_id": image_id, "file_name": f"{name}.png"}
             annotation["segments_info"] = [self._to_coco_segment(segment) for segment in segments]
             self._panoptic = [*(self._panoptic or []), annotation]
+        if "image_labels" in answer:
+            scores = answer["image_labels"].tolist()
+            named = dict(zip(image_class_names(self._metadata, len(scores)), scores, strict=True))
+            self._image_labels = [*(self._image_labels or []), {"image_id": image_id, "scores": named}]
         self._images.append({"id": image_id, "file_name": file_name, "height": size[0], "width": size[1]})
 
     def close(self) -> None:
         """Write the json files of what was written so far."""
         self.folder.mkdir(parents=True, exist_ok=True)
         files: dict[str, Any] = {"images.json": self._images, "instances.json": self._detections}
+        files["image_labels.json"] = self._image_labels
         if self._panoptic is not None:
             names = [(name, 1) for name in self._things] + [(name, 0) for name in self._stuff]
             categories = [{"id": i, "name": name, "isthing": isthing} for i, (name, isthing) in enumerate(names, 1)]

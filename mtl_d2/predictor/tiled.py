@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from .bands import BlendedMap, keep_channel, keep_half_channel, keep_labels, keep_logits
@@ -32,10 +34,12 @@ def predict_tiled(
 ) -> dict[str, Any]:
     """Dense answers blended, instances merged; see :mod:`~.tiling`, :mod:`~.bands` and :mod:`~.merge`.
 
+    Of image labels the largest probability stays: a class is in the image where it is in one of its tiles.
+
     Args:
         image: (H, W, C).
         answer: maps tiles, views of the image, to answers at their resolution: dicts with any of "instances",
-            "sem_seg" and "edge"; other keys are left out.
+            "sem_seg", "edge" and "image_labels"; other keys are left out.
         batch_size: tiles that ``answer`` gets at a time.
         compact: "sem_seg" as labels (H, W) uint8 and "edge" as float16, instead of logits (K, H, W) and float32.
         max_mask_bytes: above, instances have ``pred_box_masks`` instead of ``pred_masks``.
@@ -56,6 +60,8 @@ def predict_tiled(
                 progress.update(len(spans))
             parts.finish_rows(axes[0].starts[i + 1] if i + 1 < len(axes[0]) else size[0])
     result: dict[str, Any] = {key: blended.values for key, blended in parts.dense.items()}
+    if parts.image_labels is not None:
+        result["image_labels"] = parts.image_labels
     if parts.detections is not None:
         tiles = [(slice(*rows), slice(*columns)) for rows in axes[0].spans for columns in axes[1].spans]
         merged = merge_detections(parts.detections, tiles, nms_threshold=nms_threshold)
@@ -71,6 +77,7 @@ class _Parts:
         self.dense: dict[str, BlendedMap] = {}
         self.detections: list[Detection] | None = None
         self.has_masks = False
+        self.image_labels: Tensor | None = None
 
     def add(self, found: dict[str, Any], axes: tuple[Axis, Axis], position: tuple[int, int]) -> None:
         (rows, columns), (i, j) = axes, position
@@ -79,6 +86,9 @@ class _Parts:
                 self.dense[key] = BlendedMap(self.tiling.tile, self.size, _DENSE[key][self.compact])
             values = found[key] if found[key].dim() == 3 else found[key][None]
             self.dense[key].add(values, columns.starts[j], rows.weights[i], columns.weights[j])
+        if "image_labels" in found:
+            labels = found["image_labels"]
+            self.image_labels = labels if self.image_labels is None else torch.maximum(self.image_labels, labels)
         if "instances" in found:
             self.has_masks = found["instances"].has("pred_masks")
             self.detections = self.detections or []

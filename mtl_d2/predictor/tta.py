@@ -20,8 +20,9 @@ DEFAULT_SCALES = (0.75, 1.0, 1.25)
 class TestTimeAugmentation:
     """Answers from several views of an image.
 
-    Semantic and edge probabilities are averaged. Instances are Detectron2's ``GeneralizedRCNNWithTTA``: NMS over
-    the boxes of all views, then the average of the masks that all views give in those boxes.
+    Probabilities of semantics, edges and image labels are averaged. Instances are Detectron2's
+    ``GeneralizedRCNNWithTTA``: NMS over the boxes of all views, then the average of the masks that all views give in
+    those boxes.
 
     Args:
         cfg: reads MODEL.MASK_ON, MODEL.ROI_HEADS.NMS_THRESH_TEST and TEST.DETECTIONS_PER_IMAGE.
@@ -54,7 +55,7 @@ class TestTimeAugmentation:
         Args:
             image: (H, W, C) uint8, in the channel order of ``cfg.INPUT.FORMAT``.
             size: height and width of the view at scale 1.
-            tasks: any of "instance", "sem_seg", "edge".
+            tasks: any of "instance", "sem_seg", "edge", "classification".
         """
         views = self._views(image, size)
         answer: dict[str, Any] = {}
@@ -86,7 +87,7 @@ class TestTimeAugmentation:
         for index, view in enumerate(views):
             for key, values in self.model.inference([view], tasks=tasks)[0].items():
                 probabilities = values.softmax(dim=0) if key == "sem_seg" else values
-                upright = probabilities.flip(-1) if index % 2 else probabilities
+                upright = probabilities.flip(-1) if index % 2 and key != "image_labels" else probabilities
                 total[key] = upright if key not in total else total[key].add_(upright)
         mean = {key: values / len(views) for key, values in total.items()}
         if "sem_seg" in mean:

@@ -2,6 +2,7 @@
 
 from .auxiliary import AuxiliaryTask
 from .base import TASK_REGISTRY, TaskBatch, TaskBranch, get_task, known_tasks, register_task
+from .classification import ClassificationBranch
 from .edge import EdgeBranch
 from .edge_coupling import EdgeCouplingBranch
 from .instance import InstanceBranch
@@ -11,6 +12,7 @@ from .step_features import StepFeatures
 __all__ = [
     "TASK_REGISTRY",
     "AuxiliaryTask",
+    "ClassificationBranch",
     "EdgeBranch",
     "EdgeCouplingBranch",
     "InstanceBranch",

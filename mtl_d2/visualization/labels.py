@@ -14,7 +14,11 @@ Record = dict[str, Any]
 
 
 def read_labels(
-    record: Record, ignore_label: int = 255, *, read_edges: Callable[[Record, int], np.ndarray] | None = None
+    record: Record,
+    ignore_label: int = 255,
+    *,
+    read_edges: Callable[[Record, int], np.ndarray] | None = None,
+    read_image_labels: Callable[[Record], np.ndarray | None] | None = None,
 ) -> Labels:
     """What the record is labelled with: an absent key is a label that it does not have.
 
@@ -24,12 +28,15 @@ def read_labels(
         read_edges: makes the edge label from the record and ``ignore_label``, such as
             ``mtl_d2.evaluation.edge_ground_truth.ground_truth_edges``, which the scores are made with; None leaves
             edges out.
+        read_image_labels: makes the labels of the whole image from the record, None where it has none, such as
+            ``mtl_d2.evaluation.classification.record_image_labels``; None leaves them out.
 
     Returns:
         instances: Instances with gt_boxes, gt_classes and, where all objects have one, gt_masks; crowds left
             out
         sem_seg: (H, W), semantic ids
         edge: (H, W), uint8 in {0, 1, 255 ignored}
+        image_labels: (K,), 1, 0 or, where unknown, -1
         and what cells of ``register_cell`` read
     """
     labels: Labels = {}
@@ -39,6 +46,9 @@ def read_labels(
         labels["sem_seg"] = read_semantic_ids(record)
     if read_edges is not None and ("edge_file_name" in record or record.get("edge_source") not in (None, "none")):
         labels["edge"] = read_edges(record, ignore_label)
+    image_labels = read_image_labels(record) if read_image_labels is not None else None
+    if image_labels is not None:
+        labels["image_labels"] = image_labels
     for key, cell in OWN_CELLS.items():
         label = cell.read_label(record) if cell.read_label else None
         if label is not None:

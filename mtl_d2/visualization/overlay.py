@@ -8,12 +8,15 @@ from detectron2.data.catalog import Metadata
 
 from mtl_d2.visualization.canvas import WHITE
 from mtl_d2.visualization.cells import class_color, class_map, draw_instances, mask_frames
+from mtl_d2.visualization.image_labels import draw_caption
 
 
 def draw_overlay(
     image: np.ndarray, prediction: dict[str, Any], metadata: Metadata, *, score_threshold: float = 0.5
 ) -> np.ndarray:
     """Semantic classes as a tint, instances with their outlines, and edges of a probability above 1/2 in white.
+
+    The image labels of a probability of 1/2 and more stand in the upper left corner.
 
     Args:
         image: (H, W, 3), uint8, RGB.
@@ -43,4 +46,6 @@ def draw_overlay(
         )
     if "edge" in prediction:
         canvas[prediction["edge"].cpu().numpy() > 0.5] = WHITE
+    if "image_labels" in prediction:
+        draw_caption(canvas, prediction["image_labels"].cpu(), metadata)
     return canvas

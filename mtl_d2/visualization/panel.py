@@ -19,11 +19,12 @@ from mtl_d2.visualization.cells import (
     mask_frames,
     resize_image,
 )
+from mtl_d2.visualization.image_labels import draw_image_labels
 from mtl_d2.visualization.labels import Labels
 from mtl_d2.visualization.own_cells import OWN_CELLS
 
 GAP, TITLE_HEIGHT = 8, 24
-COLUMNS = ("instances", "sem_seg", "edge", "panoptic_seg")
+COLUMNS = ("instances", "sem_seg", "edge", "panoptic_seg", "image_labels")
 
 Cell = tuple[str, np.ndarray] | None
 
@@ -37,7 +38,7 @@ def draw_panel(
     score_threshold: float = 0.5,
     name: str = "",
 ) -> np.ndarray:
-    """Input, instances, semantics, edges and panoptic segmentation; a task that is missing has no cell.
+    """Input, instances, semantics, edges, panoptic segmentation and image labels; a task that is missing has no cell.
 
     Answers of other tasks are shown where ``register_cell`` said how.
 
@@ -102,6 +103,12 @@ def _predicted_cells(
             stuff_colors=metadata.get("stuff_colors", None),
         )
         cells["panoptic_seg"] = (f"Panoptic ({len(segments)} segments)", cell)
+    if "image_labels" in prediction:
+        size = scaled_size(image, scale)[::-1]
+        cells["image_labels"] = (
+            "Image labels",
+            draw_image_labels(size, prediction["image_labels"].cpu(), metadata, scores=True),
+        )
     return cells | _own_cells(image, scale, prediction, "")
 
 
@@ -124,6 +131,12 @@ def label_cells(image: np.ndarray, scale: float, labels: Labels, metadata: Metad
         ignored = labels["edge"] == 255
         share = f" ({ignored.mean():.1%} ignored, grey)" if ignored.any() else ""
         cells["edge"] = (f"Labelled edges{share}", draw_edge(labels["edge"] == 1, scale, ignored=ignored))
+    if "image_labels" in labels:
+        size = scaled_size(image, scale)[::-1]
+        cells["image_labels"] = (
+            "Labelled classes",
+            draw_image_labels(size, labels["image_labels"], metadata, scores=False),
+        )
     return cells | _own_cells(image, scale, labels, "Labelled ")
 
 

@@ -37,6 +37,8 @@ def reduce_for_drawing(
     if "panoptic_seg" in prediction:
         ids, segments = prediction["panoptic_seg"]
         small["panoptic_seg"] = torch.from_numpy(ids.cpu().numpy()[rows[:, None], columns]), segments
+    if "image_labels" in prediction:
+        small["image_labels"] = prediction["image_labels"]
     return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA), small
 
 

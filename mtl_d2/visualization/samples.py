@@ -13,7 +13,12 @@ from mtl_d2.visualization.labels import Labels
 from mtl_d2.visualization.panel import Cell, draw_row, label_cells, legend_cell
 
 NO_LABEL = "no label"
-_TITLES = {"instances": "Labelled instances", "sem_seg": "Labelled semantics", "edge": "Labelled edges"}
+_TITLES = {
+    "instances": "Labelled instances",
+    "sem_seg": "Labelled semantics",
+    "edge": "Labelled edges",
+    "image_labels": "Labelled classes",
+}
 
 
 def draw_samples(
@@ -29,7 +34,7 @@ def draw_samples(
         samples: title, and the result of MultiTaskDatasetMapper in training, of one image; each is drawn at the size
             that it has there.
         metadata: the dataset's: class names, and colours where it has them.
-        label_keys: "instances", "sem_seg", "edge": a cell says so where a sample lacks one of them.
+        label_keys: "instances", "sem_seg", "edge", "image_labels": a cell says so where a sample lacks one of them.
         image_format: the mapper's.
 
     Returns:
@@ -63,4 +68,4 @@ def _cells(
 
 def _labels(sample: dict[str, Any]) -> Labels:
     """The sample in the form of ``read_labels``."""
-    return {**sample, **{key: sample[key].numpy() for key in ("sem_seg", "edge") if key in sample}}
+    return {**sample, **{key: sample[key].numpy() for key in ("sem_seg", "edge", "image_labels") if key in sample}}

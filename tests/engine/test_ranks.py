@@ -1,4 +1,4 @@
-"""The joint network on two ranks, one of them without edge labels in some steps; with a schedule too."""
+"""The joint network on two ranks, one of them without edge and image labels in some steps; with a schedule too."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,10 +19,11 @@ from mtl_d2.testing import ALL_TASKS, random_batched_inputs, tiny_cfg
 
 STEPS, SEED, LR = 3, 5, 0.01
 SCHEDULED = ("instance", "edge")
+TASKS = (*ALL_TASKS, "classification")
 
 
 def labels(step: int, rank: int) -> list[tuple[str, ...]]:
-    return [("instance", "sem_seg") if (step, rank) == (1, 1) else ALL_TASKS] * 2
+    return [("instance", "sem_seg") if (step, rank) == (1, 1) else TASKS] * 2
 
 
 def shard(rank: int) -> Iterator[list[dict]]:
@@ -36,7 +37,7 @@ def make_model(cfg: CfgNode) -> torch.nn.Module:
 
 
 def _train(output_dir: str) -> None:
-    model = make_model(tiny_cfg())
+    model = make_model(tiny_cfg(TASKS))
     trainer = MultiTaskTrainer(
         create_ddp(model),
         lambda start: shard(comm.get_rank()),
@@ -84,7 +85,7 @@ def test_two_ranks_equal_one_process_with_the_ranks_shards_as_micro_batches(tmp_
     launch(_train, 2, args=(str(tmp_path),), device="cpu")
     found = torch.load(tmp_path / "model_final.pth", weights_only=True)["model"]
 
-    model = make_model(tiny_cfg())
+    model = make_model(tiny_cfg(TASKS))
     before = {key: value.clone() for key, value in model.state_dict().items()}
     optimizer = torch.optim.SGD(model.parameters(), lr=LR)
     shards = [shard(0), shard(1)]
@@ -95,8 +96,8 @@ def test_two_ranks_equal_one_process_with_the_ranks_shards_as_micro_batches(tmp_
             with EventStorage():
                 losses = model(next(shards[rank]))
             ranks_with_edge = sum("edge" in labels(step, r)[0] for r in (0, 1))
-            edge = losses.pop("loss_edge")
-            (sum(losses.values()) / 2 + edge / ranks_with_edge).backward()
+            partial = losses.pop("loss_edge") + losses.pop("loss_classification")  # these labels come together
+            (sum(losses.values()) / 2 + partial / ranks_with_edge).backward()
         optimizer.step()
     for key, value in model.state_dict().items():
         torch.testing.assert_close(found[key], value, rtol=1e-5, atol=1e-5)

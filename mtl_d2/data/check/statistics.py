@@ -28,6 +28,7 @@ class DatasetStatistics:
         num_crowds: annotations with ``iscrowd``.
         semantic_pixels: (256,) pixels by semantic id.
         semantic_images: (256,) images by semantic id that is in them.
+        image_label_images: (C,) images by image label that they have.
         schema: names of the classes, and the id of void.
     """
 
@@ -41,6 +42,7 @@ class DatasetStatistics:
     num_crowds: int
     semantic_pixels: np.ndarray
     semantic_images: np.ndarray
+    image_label_images: np.ndarray
     schema: DatasetSchema
 
     @property
@@ -73,6 +75,9 @@ class DatasetStatistics:
             "Objects by box width / height": self.boxes[:, 0] / self.boxes[:, 1],
             "Images by number of objects": self.instances_per_image,
             "Objects by class": dict(zip(things, self.instances_per_class.tolist(), strict=True)),
+            "Images by label": dict(
+                zip(self.schema.image_label_classes, self.image_label_images.tolist(), strict=True)
+            ),
             "Pixels by semantic class": dict(zip(stuff, self.semantic_pixels.tolist(), strict=False)),
         }
         return {name: chart for name, chart in charts.items() if len(chart)}
@@ -97,6 +102,9 @@ class DatasetStatistics:
             },
             "instances_per_class": dict(zip(things, self.instances_per_class.tolist(), strict=True)),
             "images_per_class": dict(zip(things, self.images_per_class.tolist(), strict=True)),
+            "images_per_label": dict(
+                zip(self.schema.image_label_classes, self.image_label_images.tolist(), strict=True)
+            ),
             "semantic_pixels": dict(zip(stuff, self.semantic_pixels.tolist(), strict=False)),
             "semantic_images": dict(zip(stuff, self.semantic_images.tolist(), strict=False)),
         }
@@ -131,6 +139,7 @@ def gather_statistics(
         num_crowds=sum(crowds),
         semantic_pixels=counts.sum(axis=0),
         semantic_images=(counts > 0).sum(axis=0),
+        image_label_images=_image_label_images(measured, len(schema.image_label_classes)),
         schema=schema,
     )
 
@@ -148,12 +157,19 @@ def _box_table(records: Sequence[dict], num_classes: int) -> np.ndarray:
 
 
 def _count_labels(records: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    image_labels = sum("image_labels" in r for r in records)
     return {
         "images": len(records),
         "instance": sum("annotations" in r for r in records),
         "sem_seg": sum("sem_seg_file_name" in r for r in records),
         "edge": sum("edge_file_name" in r or r.get("edge_source", "none") != "none" for r in records),
+        **({"classification": image_labels} if image_labels else {}),  # few datasets have them
     }
+
+
+def _image_label_images(records: Sequence[Mapping[str, Any]], num_classes: int) -> np.ndarray:
+    found = [i for r in records for i in set(r.get("image_labels", ())) if 0 <= i < num_classes]
+    return np.bincount(np.array(found, np.int64), minlength=num_classes)
 
 
 def _is_object(annotation: dict[str, Any], num_classes: int) -> bool:

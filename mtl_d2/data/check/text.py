@@ -54,6 +54,8 @@ def render_statistics(statistics: DatasetStatistics) -> str:
     if statistics.semantic_pixels.any():
         shares = _most(statistics.schema.stuff_classes, statistics.semantic_pixels, share=True)
         lines.append(f"semantic pixels: {shares}; void {statistics.void_share:.1%}")
+    if "classification" in statistics.labelled:
+        lines.append("images by label: " + _most(statistics.schema.image_label_classes, statistics.image_label_images))
     return "\n".join(f"  {line}" for line in lines)
 
 

@@ -1,8 +1,9 @@
-"""Labels of whole images, from a json {image name: [class names]}."""
+"""Labels of whole images, from a json {image name: [class names]}, or one of COCO's form."""
 
 import json
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from mtl_d2.data.description import ImageLabels
 from mtl_d2.data.description_keys import did_you_mean
@@ -15,7 +16,8 @@ def add_image_labels(records: Sequence[dict], names: Sequence[str], labels: Imag
     Args:
         records: of the images.
         names: of the images, relative to their folder.
-        labels: the json and the classes. It may list other images too, such as those of another split.
+        labels: the json and the classes. It may list other images too, such as those of another split. Of COCO's form,
+            it has ``images``, ``categories``, and an annotation (``image_id``, ``category_id``) for each label.
 
     Raises:
         DatasetError: the file is no json of that form, names an unknown class, or lists none of the images.
@@ -28,6 +30,8 @@ def add_image_labels(records: Sequence[dict], names: Sequence[str], labels: Imag
     if not isinstance(content, dict):
         found = type(content).__name__
         raise DatasetError(f"{labels.file}: found a {found}, expected {{image name: [class names]}}; correct it.")
+    if isinstance(content.get("annotations"), list) and isinstance(content.get("images"), list):
+        content = _from_coco(content, labels.file)
     ids = {os.path.normpath(name): _class_ids(labels, name, classes) for name, classes in content.items()}
     for record, name in zip(records, names, strict=True):
         if name in ids:
@@ -36,6 +40,22 @@ def add_image_labels(records: Sequence[dict], names: Sequence[str], labels: Imag
         raise DatasetError(
             f"{labels.file}: lists none of the {len(records)} images, expected names such as {names[0]!r}; correct it."
         )
+
+
+def _from_coco(content: dict[str, Any], file: str) -> dict[str, list[str]]:
+    """{image name: [class names]}; an image without an annotation is labelled as one of no class."""
+    try:
+        names = {category["id"]: category["name"] for category in content["categories"]}
+        images = {image["id"]: image["file_name"] for image in content["images"]}
+        found: dict[str, list[str]] = {name: [] for name in images.values()}
+        for annotation in content["annotations"]:
+            found[images[annotation["image_id"]]].append(names[annotation["category_id"]])
+    except (KeyError, TypeError) as error:
+        raise DatasetError(
+            f"{file}: found no {error}, expected images (id, file_name), categories (id, name) and annotations "
+            "(image_id, category_id of those) of COCO's form; correct it."
+        ) from error
+    return found
 
 
 def _class_ids(labels: ImageLabels, name: str, classes: object) -> list[int]:

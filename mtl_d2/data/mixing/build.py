@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from detectron2.config import CfgNode
 
-from ..labels import TASK_LABELS, is_labelled
+from ..labels import is_labelled, task_labels
 from .mixture import Mixture
 from .quota import needed_images
 from .rarity import image_factors
@@ -48,8 +48,9 @@ def build_mixture(
     """
     check_settings(cfg)
     mtl = cfg.DATALOADER.MTL
-    tasks = [task for task in cfg.MODEL.MTL.TASKS if task in TASK_LABELS]
-    labels = np.array([[is_labelled(record, task) for task in tasks] for record in records], bool)
+    keys = task_labels(cfg)
+    tasks = [task for task in cfg.MODEL.MTL.TASKS if task in keys]
+    labels = np.array([[is_labelled(record, task, keys) for task in tasks] for record in records], bool)
     labels = labels.reshape(len(records), len(tasks))
     quota = _quota_labels(labels, tasks, mtl.TASK_QUOTA_STEPS, batch_size)
     rated = labels[:, [tasks.index(task) for task in mtl.TASK_RATIOS]]
