@@ -35,7 +35,7 @@ class EdgeHead(nn.Module, ABC):
     """
 
     ignore_value = IGNORE
-    gives = (EDGE_LOGITS,)
+    gives: tuple[str, ...] = (EDGE_LOGITS,)
 
     def __init__(
         self,

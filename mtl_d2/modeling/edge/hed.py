@@ -48,6 +48,8 @@ class HEDEdgeHead(EdgeHead):
         ValueError: ``stride`` does not divide the finest level's, or ``deep_weight`` is negative.
     """
 
+    gives = ()  # its sides would be computed twice
+
     @configurable
     def __init__(
         self,
