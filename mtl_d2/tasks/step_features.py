@@ -58,8 +58,8 @@ def givers(branches: Mapping[str, TaskBranch]) -> dict[str, list[str]]:
         if missing:
             raise ValueError(
                 f"task {task!r} reads {missing[0]!r}, which none of {sorted(branches)} gives: add the task that does "
-                "to MODEL.MTL.TASKS (of one MultiTaskFPN: separate networks give each other nothing), or choose heads "
-                "that do without."
+                "to MODEL.MTL.TASKS (of one MultiTaskFPN: separate networks give each other nothing) with a head that "
+                "does, such as MultiTaskSemSegFPNHead, or choose a head that needs nothing of others."
             )
         found[task] = list(dict.fromkeys(giver_of[name] for name in branch.reads))
     _check_order(found)

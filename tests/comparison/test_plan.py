@@ -152,6 +152,9 @@ def test_the_metric_of_each_task_is_that_of_its_reference(toy):
 
 
 def test_a_task_without_a_metric_needs_no_reference(tmp_path):
-    tasks = {"MODEL.MTL.TASKS": ["sem_seg", "edge", "edge_coupling"]}
-    with toy_comparison(tmp_path, joint={"coupled": tasks}) as (comparison, _):
+    coupled = {
+        "MODEL.MTL.TASKS": ["sem_seg", "edge", "edge_coupling"],
+        "MODEL.SEM_SEG_HEAD.NAME": "MultiTaskSemSegFPNHead",
+    }
+    with toy_comparison(tmp_path, joint={"coupled": coupled}) as (comparison, _):
         assert [m.task for m in check_networks(comparison)] == ["sem_seg", "edge"]
