@@ -195,3 +195,7 @@ def add_part(cfg: CN, part: str) -> None:
 def _add_test(cfg: CN) -> None:
     cfg.TEST.MTL = CN()
     cfg.TEST.MTL.PER_IMAGE = False  # evaluators write what a bootstrap over images needs, inference/*/per_image/*.npz
+    # Boundary AP of masks (segm/boundary_AP) and Boundary IoU of classes (sem_seg/boundary_IoU): from inner bands of
+    # this width, a fraction of the image's diagonal: 0.02, on Cityscapes 0.005; 0 leaves both out. They cost half a
+    # millisecond for each mask that overlaps an object, and 15 ms for each megapixel of a semantic map.
+    cfg.TEST.MTL.BOUNDARY_WIDTH = 0.0
