@@ -13,17 +13,16 @@ from detectron2.data import transforms as T
 from ..structures import edge_consensus, edge_files
 from ..structures.box_masks import BoxMask
 from ..structures.edges import IGNORE
+from .edge_label import EDGE_LABELS, EdgeLabel, has_derived_edges
 from .images import BrokenSampleError, contiguous, read_image, to_planes
 from .label_maps import read_label, read_sem_seg, wrong_size
 from .labelled_image import LabelledImage, source_boxes
 from .masks import tight_boxes, transform_masks
 from .pixels import limit_pixels
 from .targets import (
-    EDGE_LABELS,
     check_edge_source,
     edge_target,
     fill_padding,
-    has_derived_edges,
     has_masks,
     instance_target,
     transform_edges,
@@ -56,6 +55,7 @@ class MultiTaskDatasetMapper:
         num_sem_classes: int | None = None,
         ignore_value: int = 255,
         pixels_per_class: int = 0,
+        edge_label: EdgeLabel | None = None,
         extra_targets: Sequence[ExtraTarget] = (),
     ) -> None:
         """
@@ -70,6 +70,7 @@ class MultiTaskDatasetMapper:
             num_sem_classes: bound on semantic ids, unchecked where None.
             ignore_value: void in semantic maps.
             pixels_per_class: labelled pixels that each class keeps in a semantic map; 0 for all.
+            edge_label: of what edges are derived, and how wide they are; None for the records' own, thin.
             extra_targets: for tasks of the user's own: each takes the record and the transforms that were
                 applied to the image (``apply_image``, ``apply_segmentation``), and returns entries of the
                 model's input. Where the augmentations pad, ``apply_segmentation`` gives the ignore value.
@@ -84,6 +85,7 @@ class MultiTaskDatasetMapper:
         self.num_sem_classes = num_sem_classes
         self.ignore_value = ignore_value
         self.pixels_per_class = pixels_per_class
+        self.edge_label = edge_label or EdgeLabel()
         self.extra_targets = tuple(extra_targets)
         mode = "training" if is_train else "inference"
         logging.getLogger(__name__).info("Augmentations in %s: %s", mode, augmentations)
@@ -101,6 +103,7 @@ class MultiTaskDatasetMapper:
             "num_sem_classes": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
             "ignore_value": cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
             "pixels_per_class": cfg.MODEL.MTL.SEM_SEG_HEAD.PIXELS_PER_CLASS,
+            "edge_label": EdgeLabel(**{key.lower(): value for key, value in cfg.INPUT.MTL.EDGE.items()}),
         }
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
@@ -130,6 +133,7 @@ class MultiTaskDatasetMapper:
         Raises:
             BrokenSampleError, ValueError: see :meth:`__call__`.
         """
+        record = self.edge_label.apply_source(record)
         fields = {key: value for key, value in record.items() if key not in LABEL_KEYS}
         image = self._read_image(fields)
         needed = self._labels_needed(record, with_masks) if self.is_train else set()
@@ -157,7 +161,8 @@ class MultiTaskDatasetMapper:
             labelled.crowd_boxes = _clipped(transforms.apply_box(crowds), labelled) if len(crowds) else None
         if "edge_file_name" in needed:
             drawn = [read_label(name, record) for name in edge_files(record)]
-            labelled.edge = edge_consensus([transform_edges(edge, transforms, labelled.size) for edge in drawn])
+            moved = [transform_edges(edge, transforms, labelled.size) for edge in drawn]
+            labelled.edge = edge_consensus(moved, self.edge_label.eta)
             fill_padding(labelled.edge, labelled.inside, IGNORE)
         return labelled
 
@@ -173,7 +178,7 @@ class MultiTaskDatasetMapper:
                 item["crowd_boxes"] = torch.from_numpy(labelled.crowd_boxes)
         if "sem_seg" in self.tasks and labelled.sem_seg is not None:
             item["sem_seg"] = self._sem_seg_target(labelled.sem_seg)
-        edge = edge_target(labelled, self.ignore_value) if "edge" in self.tasks else None
+        edge = edge_target(labelled, self.ignore_value, self.edge_label) if "edge" in self.tasks else None
         if edge is not None:
             item["edge"] = torch.from_numpy(edge.astype(np.int64))
         for extra_target in self.extra_targets:
