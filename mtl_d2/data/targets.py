@@ -141,7 +141,7 @@ def derive_edges(
     for i in np.argsort(-np.asarray(areas, np.int64), kind="stable").tolist():
         _paint(ids, masks[i], first_object + int(i))
     all_known = sem_seg is None and inside is None and not crowds
-    return edges_of_kind(ids, None if all_known else ids == _UNKNOWN, options.kind, options.radius)
+    return edges_of_kind(ids, None if all_known else _UNKNOWN, options.kind, options.radius)
 
 
 def _background(

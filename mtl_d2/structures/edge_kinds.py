@@ -9,17 +9,17 @@ from .neighbourhood import differs_nearby, disc, square
 EDGE_KINDS = ("thin", "radius", "dilated")
 
 
-def edges_of_kind(ids: np.ndarray, ignore: np.ndarray | None, kind: str, radius: int) -> np.ndarray:
+def edges_of_kind(ids: np.ndarray, ignore: np.ndarray | int | None, kind: str, radius: int) -> np.ndarray:
     """The edges of an id map.
 
     Args:
         ids: (H, W), any integer type.
-        ignore: (H, W) bool, pixels of unknown id, or None where all are known.
+        ignore: (H, W) bool, pixels of unknown id; or the id that stands for unknown; or None where all are known.
         kind: "thin": ``edges_from_ids``; "radius": ``edges_in_radius``; "dilated": ``dilate_edges`` of the thin ones.
         radius: of the latter two, in pixels, at least 1.
     """
     if kind == "radius":
-        return edges_in_radius(ids, ignore, radius)
+        return edges_in_radius(ids, ids == ignore if isinstance(ignore, int) else ignore, radius)
     return widen_edges(edges_from_ids(ids, ignore), kind, radius)
 
 

@@ -18,7 +18,7 @@ IGNORE = 255
 _BLOCK = 2**16  # pixels that are compared at a time
 
 
-def edges_from_ids(ids: np.ndarray, ignore: np.ndarray | None = None) -> np.ndarray:
+def edges_from_ids(ids: np.ndarray, ignore: np.ndarray | int | None = None) -> np.ndarray:
     """One-pixel, one-sided edges of an id map.
 
     A pixel is an edge where it differs from its right or lower neighbour and both are valid. A pair that
@@ -28,7 +28,7 @@ def edges_from_ids(ids: np.ndarray, ignore: np.ndarray | None = None) -> np.ndar
 
     Args:
         ids: (H, W), any integer type: which object or class a pixel belongs to.
-        ignore: (H, W) bool, pixels of unknown id, or None where all are known.
+        ignore: (H, W) bool, pixels of unknown id; or the id that stands for unknown; or None where all are known.
 
     Returns:
         (H, W) uint8 in {0, 1, 255}.
@@ -38,7 +38,7 @@ def edges_from_ids(ids: np.ndarray, ignore: np.ndarray | None = None) -> np.ndar
     """
     if ids.ndim != 2 or not (np.issubdtype(ids.dtype, np.integer) or ids.dtype == bool):
         raise ValueError(f"ids must be an (H, W) array of integers, found {ids.dtype} of shape {ids.shape}.")
-    if ignore is not None and ignore.shape != ids.shape:
+    if isinstance(ignore, np.ndarray) and ignore.shape != ids.shape:
         raise ValueError(f"ignore must have the shape of ids, {ids.shape}, found {ignore.shape}.")
     ids = np.ascontiguousarray(ids)
     label = np.zeros(ids.shape, np.uint8)
@@ -46,8 +46,10 @@ def edges_from_ids(ids: np.ndarray, ignore: np.ndarray | None = None) -> np.ndar
     rows = max(1, _BLOCK // max(1, ids.shape[1]))
     for start in range(0, len(ids) if ids.size else 0, rows):
         block = slice(start, start + rows + 1)  # with the row below
-        unknown = None if ignore is None else ignore[block].astype(bool)
-        _label_rows(ids[block], unknown if ignore is not None and unknown.any() else None, label[start : start + rows])
+        unknown = None
+        if ignore is not None:
+            unknown = ignore[block].astype(bool) if isinstance(ignore, np.ndarray) else ids[block] == ignore
+        _label_rows(ids[block], unknown, label[start : start + rows])
     return label
 
 
@@ -66,7 +68,7 @@ def _label_rows(ids: np.ndarray, unknown: np.ndarray | None, label: np.ndarray) 
     label[:, -1] = 0
     lower = flat[:-width] != flat[width:]
     with_lower = edges[: len(lower)]
-    if unknown is None:
+    if unknown is None or not unknown.any():
         with_lower |= lower
         return
     flat_unknown = unknown.reshape(-1)
