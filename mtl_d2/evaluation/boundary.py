@@ -55,7 +55,7 @@ def with_boundaries(coco_eval_class: type, fraction: float) -> type:
         fraction: width of the band as a fraction of the image's diagonal.
     """
 
-    class BoundaryEval(coco_eval_class):  # type: ignore[misc]  # the class is known at run time
+    class BoundaryEval(coco_eval_class):
         def computeIoU(self, imgId: int, catId: int) -> Any:  # noqa: N802, N803  the name in both packages
             ious = super().computeIoU(imgId, catId)
             if len(ious) == 0:

@@ -1,5 +1,7 @@
 """Which edges the mapper makes of a record's labels, by INPUT.MTL.EDGE."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from mtl_d2.structures.edge_kinds import EDGE_KINDS, edges_of_kind
 from mtl_d2.structures.edges import edges_from_ids, id_map
 from tests.data.test_mapper import annotation, ellipse, mapper
 
+CONFIG = Path(__file__).parents[2] / "configs/quick/edge_labels.yaml"
 SIZE = (70, 54)
 AS_STORED = {"INPUT.RANDOM_FLIP": "none", "INPUT.MIN_SIZE_TRAIN": (54,)}
 
@@ -168,5 +171,5 @@ def test_a_wrong_option_names_its_key(option, key):
 
 
 def test_a_config_sets_the_kind():
-    edge = setup_cfg("configs/quick/edge_labels.yaml").INPUT.MTL.EDGE
+    edge = setup_cfg(str(CONFIG)).INPUT.MTL.EDGE
     assert (edge.KIND, edge.SOURCE) == ("radius", "instance")
