@@ -14,6 +14,7 @@ Examples:
   on a GPU, in float32:          python tools/benchmark.py joint --device cuda --no-bf16 --batch-sizes 2
   against Detectron2's network:  python tools/benchmark.py parity
   against Detectron2's mapper:   python tools/benchmark.py mapper
+  edge labels:                   python tools/benchmark.py edge_label
   the price of balancing:        python tools/benchmark.py balance --methods uncertainty upgrad
   to try a command:              python tools/benchmark.py joint --quick
   with another config key:       python tools/benchmark.py joint MODEL.RESNETS.DEPTH 101

@@ -13,6 +13,7 @@ from detectron2.data import transforms as T
 from ..structures import edge_consensus, edge_files
 from ..structures.box_masks import BoxMask
 from ..structures.edges import IGNORE
+from .edge_label import EDGE_LABELS, EdgeLabel, has_derived_edges
 from .image_labels import image_label_target
 from .images import BrokenSampleError, contiguous, read_image, to_planes
 from .label_maps import read_label, read_sem_seg, wrong_size
@@ -21,11 +22,9 @@ from .labels import LABELS_OF
 from .masks import tight_boxes, transform_masks
 from .pixels import limit_pixels
 from .targets import (
-    EDGE_LABELS,
     check_edge_source,
     edge_target,
     fill_padding,
-    has_derived_edges,
     has_masks,
     instance_target,
     transform_edges,
@@ -60,6 +59,7 @@ class MultiTaskDatasetMapper:
         pixels_per_class: int = 0,
         image_labels: str = "given",
         num_image_classes: int = 0,
+        edge_label: EdgeLabel | None = None,
         extra_targets: Sequence[ExtraTarget] = (),
     ) -> None:
         """
@@ -76,6 +76,7 @@ class MultiTaskDatasetMapper:
             pixels_per_class: labelled pixels that each class keeps in a semantic map; 0 for all.
             image_labels: what the labels of whole images are made from, see :func:`image_label_target`.
             num_image_classes: number of these labels.
+            edge_label: of what edges are derived, and how wide they are; None for the records' own, thin.
             extra_targets: for tasks of the user's own: each takes the record and the transforms that were
                 applied to the image (``apply_image``, ``apply_segmentation``), and returns entries of the
                 model's input. Where the augmentations pad, ``apply_segmentation`` gives the ignore value.
@@ -92,6 +93,7 @@ class MultiTaskDatasetMapper:
         self.pixels_per_class = pixels_per_class
         self.image_labels = image_labels if "classification" in tasks else None
         self.num_image_classes = num_image_classes
+        self.edge_label = edge_label or EdgeLabel()
         self.extra_targets = tuple(extra_targets)
         mode = "training" if is_train else "inference"
         logging.getLogger(__name__).info("Augmentations in %s: %s", mode, augmentations)
@@ -111,6 +113,7 @@ class MultiTaskDatasetMapper:
             "pixels_per_class": cfg.MODEL.MTL.SEM_SEG_HEAD.PIXELS_PER_CLASS,
             "image_labels": cfg.INPUT.MTL.IMAGE_LABELS,
             "num_image_classes": cfg.MODEL.MTL.CLASSIFICATION_HEAD.NUM_CLASSES,
+            "edge_label": EdgeLabel(**{key.lower(): value for key, value in cfg.INPUT.MTL.EDGE.items()}),
         }
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
@@ -141,6 +144,7 @@ class MultiTaskDatasetMapper:
         Raises:
             BrokenSampleError, ValueError: see :meth:`__call__`.
         """
+        record = self.edge_label.apply_source(record)
         fields = {key: value for key, value in record.items() if key not in LABEL_KEYS}
         image = self._read_image(fields)
         needed = self._labels_needed(record, with_masks) if self.is_train else set()
@@ -168,7 +172,8 @@ class MultiTaskDatasetMapper:
             labelled.crowd_boxes = _clipped(transforms.apply_box(crowds), labelled) if len(crowds) else None
         if "edge_file_name" in needed:
             drawn = [read_label(name, record) for name in edge_files(record)]
-            labelled.edge = edge_consensus([transform_edges(edge, transforms, labelled.size) for edge in drawn])
+            moved = [transform_edges(edge, transforms, labelled.size) for edge in drawn]
+            labelled.edge = edge_consensus(moved, self.edge_label.eta)
             fill_padding(labelled.edge, labelled.inside, IGNORE)
         return labelled
 
@@ -184,7 +189,7 @@ class MultiTaskDatasetMapper:
                 item["crowd_boxes"] = torch.from_numpy(labelled.crowd_boxes)
         if "sem_seg" in self.tasks and labelled.sem_seg is not None:
             item["sem_seg"] = self._sem_seg_target(labelled.sem_seg)
-        edge = edge_target(labelled, self.ignore_value) if "edge" in self.tasks else None
+        edge = edge_target(labelled, self.ignore_value, self.edge_label) if "edge" in self.tasks else None
         if edge is not None:
             item["edge"] = torch.from_numpy(edge.astype(np.int64))
         if self.image_labels is not None:

@@ -15,6 +15,8 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from .boundary import with_boundaries
+
 Backend = Literal["faster-coco-eval", "pycocotools"]
 IoUType = Literal["bbox", "segm"]
 Figures = dict[str, float]
@@ -58,9 +60,19 @@ def precision_recall(
     iou_type: IoUType,
     max_dets: int,
     backend: Backend | None = None,
+    *,
+    boundary_width: float = 0.0,
 ) -> PrecisionRecall:
-    """COCO's precision and recall at ``max_dets`` detections per image and class."""
-    coco_eval = _coco_eval_class(backend or default_backend())(ground_truth, detections, iou_type)
+    """COCO's precision and recall at ``max_dets`` detections per image and class.
+
+    Args:
+        boundary_width: with "segm", a detection matches by the smaller of mask IoU and Boundary IoU, whose bands have
+            this width, a fraction of the image's diagonal; 0 for mask IoU alone.
+    """
+    coco_eval_class = _coco_eval_class(backend or default_backend())
+    if boundary_width:
+        coco_eval_class = with_boundaries(coco_eval_class, boundary_width)
+    coco_eval = coco_eval_class(ground_truth, detections, iou_type)
     coco_eval.params.maxDets = [max_dets]
     with contextlib.redirect_stdout(io.StringIO()):
         coco_eval.evaluate()

@@ -5,15 +5,15 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-import numpy as np
-import pycocotools.mask as mask_util
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
-from detectron2.structures import BoxMode, Instances
+from detectron2.structures import Instances
 from detectron2.utils import comm
 
+from mtl_d2.evaluation.boundary import checked_width
 from mtl_d2.evaluation.coco_ap import (
     RECALLS,
     Backend,
@@ -24,13 +24,11 @@ from mtl_d2.evaluation.coco_ap import (
     precision_curves,
     precision_recall,
 )
+from mtl_d2.evaluation.coco_dicts import CocoDict, annotations_to_coco, detection_to_coco, instances_to_coco
 from mtl_d2.evaluation.coco_matches import image_matches
 from mtl_d2.evaluation.per_image import write_matches
-from mtl_d2.evaluation.rle import encode_box_mask, encode_mask, to_rle
 
 logger = logging.getLogger(__name__)
-
-CocoDict = dict[str, Any]
 
 
 class InstanceEvaluator(DatasetEvaluator):
@@ -54,6 +52,7 @@ class InstanceEvaluator(DatasetEvaluator):
         max_dets: int | None = None,
         backend: Backend | None = None,
         per_image: bool = False,
+        boundary_width: float = 0.0,
     ):
         """
         Args:
@@ -63,6 +62,8 @@ class InstanceEvaluator(DatasetEvaluator):
             max_dets: overrides the metadata's.
             backend: what counts the matches; None for the fastest that is installed, figures are the same.
             per_image: write the matches of each image too (see ``PerImage``).
+            boundary_width: of the bands that Boundary AP compares, as a fraction of the image's diagonal; 0 leaves it
+                out.
         """
         metadata = MetadataCatalog.get(dataset_name)
         self._class_names = list(metadata.thing_classes)
@@ -74,6 +75,7 @@ class InstanceEvaluator(DatasetEvaluator):
         self._backend = backend
         self._output_dir = output_dir
         self._per_image = per_image
+        self._boundary_width = checked_width(boundary_width)
         self._records = {
             record["image_id"]: record for record in DatasetCatalog.get(dataset_name) if "annotations" in record
         }
@@ -122,7 +124,8 @@ class InstanceEvaluator(DatasetEvaluator):
     def evaluate(self) -> "OrderedDict[str, dict[str, float]]":
         """
         Returns:
-            {"bbox": figures, "segm": figures} on the main process, {} elsewhere; see ``average_precision``.
+            {"bbox": figures, "segm": figures} on the main process, {} elsewhere; see ``average_precision``. With a
+            boundary width "segm" has them a second time as boundary_AP, boundary_AP50, ..., boundary_AP-<class>.
         """
         comm.synchronize()
         parts = comm.gather((self._detections, self._has_masks))
@@ -140,30 +143,36 @@ class InstanceEvaluator(DatasetEvaluator):
         image_ids = [image_id for image_id in self._records if image_id in detections]  # the dataset's order
         mask_image_ids = [image_id for image_id in image_ids if _all_have_masks(self._records[image_id])]
         self.num_images, self.num_mask_images = len(image_ids), 0
-        tables = {"bbox": self._count("bbox", image_ids, detections)}
+        counted = {"bbox": self._count("bbox", image_ids, detections)}
         if has_masks and self._has_true_masks:
             self.num_mask_images = len(mask_image_ids)
-            tables["segm"] = self._count("segm", mask_image_ids, detections)
+            counted["segm"] = self._count("segm", mask_image_ids, detections)
         self.curves = {"recall": list(RECALLS)}
-        self.curves.update((task, precision_curves(table, self._class_names)) for task, table in tables.items())
+        self.curves.update((task, precision_curves(table, self._class_names)) for task, (table, _) in counted.items())
         if self._output_dir is not None:
             _write(self._output_dir, "instance_pr.json", {"dataset": self._dataset_name, **self.curves})
-        return OrderedDict((task, average_precision(table, self._class_names)) for task, table in tables.items())
+        return OrderedDict((task, figures) for task, (_, figures) in counted.items())
 
     def _count(
         self, iou_type: IoUType, image_ids: list[int | str], detections: dict[int | str, list[CocoDict]]
-    ) -> PrecisionRecall:
+    ) -> tuple[PrecisionRecall, dict[str, float]]:
         images, truth, found, num_classes = [], [], [], len(self._class_names)
         for index, image_id in enumerate(image_ids):
             record = self._records[image_id]
             images.append({"id": index, "height": record["height"], "width": record["width"]})
             truth += [{**a, "image_id": index} for a in annotations_to_coco(record, iou_type, num_classes)]
-            found += [_detection_to_coco(d, index, iou_type) for d in detections[image_id]]
+            found += [detection_to_coco(d, index, iou_type) for d in detections[image_id]]
         coco = build_coco(images, truth, num_classes), build_coco(images, found, num_classes)
         if self._per_image and self._output_dir is not None:
             names = tuple(self._records[image_id]["file_name"] for image_id in image_ids)
             write_matches(self._output_dir, names, image_matches(*coco, iou_type, self._max_dets), iou_type)
-        return precision_recall(*coco, iou_type, self._max_dets, self._backend)
+        count = partial(precision_recall, *coco, iou_type, self._max_dets, self._backend)
+        tables = count()
+        figures = average_precision(tables, self._class_names)
+        if iou_type == "segm" and self._boundary_width:
+            of_boundaries = average_precision(count(boundary_width=self._boundary_width), self._class_names)
+            figures.update((f"boundary_{name}", value) for name, value in of_boundaries.items())
+        return tables, figures
 
     def _with_dataset_ids(self, detections: dict[int | str, list[CocoDict]]) -> list[CocoDict]:
         """COCO's result format, with the dataset's own category ids."""
@@ -181,63 +190,6 @@ class InstanceEvaluator(DatasetEvaluator):
                 counts = result["segmentation"]["counts"].decode("ascii")
                 result["segmentation"] = {**result["segmentation"], "counts": counts}
         return results
-
-
-def instances_to_coco(instances: Instances) -> list[CocoDict]:
-    """Detections of one image as COCO dicts without image_id: bbox (x, y, w, h), contiguous category_id,
-    score, and segmentation (compressed RLE) where there are masks."""
-    boxes = instances.pred_boxes.tensor.numpy()
-    boxes = BoxMode.convert(boxes, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS).tolist()
-    detections = [
-        {"bbox": box, "category_id": category_id, "score": score}
-        for box, category_id, score in zip(
-            boxes, instances.pred_classes.tolist(), instances.scores.tolist(), strict=True
-        )
-    ]
-    if instances.has("pred_masks"):
-        for detection, mask in zip(detections, np.asarray(instances.pred_masks, dtype=bool), strict=True):
-            detection["segmentation"] = encode_mask(mask)
-    elif instances.has("pred_box_masks"):
-        for detection, box_mask in zip(detections, instances.pred_box_masks.masks, strict=True):
-            detection["segmentation"] = encode_box_mask(box_mask, instances.image_size)
-    return detections
-
-
-def annotations_to_coco(record: dict[str, Any], iou_type: IoUType, num_classes: int) -> list[CocoDict]:
-    """A record's annotations as COCO ground truth without image_id; a ``class_agnostic`` crowd is one of each class.
-
-    The area (pixels), by which objects are small, medium or large, is the annotation's own where it says so,
-    else the mask's, else the box's.
-    """
-    result = []
-    for annotation in record["annotations"]:
-        box = BoxMode.convert(list(annotation["bbox"]), annotation["bbox_mode"], BoxMode.XYWH_ABS)
-        entry: CocoDict = {
-            "bbox": [float(x) for x in box],
-            "category_id": int(annotation["category_id"]),
-            "iscrowd": int(annotation.get("iscrowd", 0)),
-        }
-        if "segmentation" in annotation:
-            rle = to_rle(annotation["segmentation"], record["height"], record["width"])
-            entry["area"] = float(annotation.get("area", mask_util.area(rle)))
-            if iou_type == "segm":
-                entry["segmentation"] = rle
-        else:
-            entry["area"] = float(annotation.get("area", entry["bbox"][2] * entry["bbox"][3]))
-        ignored = range(num_classes) if annotation.get("class_agnostic") else [entry["category_id"]]
-        result += [{**entry, "category_id": category_id} for category_id in ignored]
-    return result
-
-
-def _detection_to_coco(detection: CocoDict, image_id: int, iou_type: IoUType) -> CocoDict:
-    """A detection with the area that COCO sorts it by: its mask's for masks, its box's for boxes."""
-    entry: CocoDict = {"image_id": image_id, "iscrowd": 0}
-    entry.update((key, detection[key]) for key in ("category_id", "score"))
-    if iou_type == "segm":
-        rle = detection["segmentation"]
-        return {**entry, "segmentation": rle, "area": float(mask_util.area(rle))}
-    box = detection["bbox"]
-    return {**entry, "bbox": box, "area": box[2] * box[3]}
 
 
 def _all_have_masks(record: dict[str, Any]) -> bool:

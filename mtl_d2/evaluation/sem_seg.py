@@ -13,6 +13,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
+from mtl_d2.evaluation.boundary import boundary_counts, boundary_iou_figures, checked_width
 from mtl_d2.evaluation.per_image import Confusions
 from mtl_d2.evaluation.sem_seg_figures import sem_seg_figures
 from mtl_d2.structures import read_semantic_ids
@@ -31,12 +32,21 @@ class SemSegEvaluator(DatasetEvaluator):
     After ``evaluate()``, ``num_images`` is the number of images scored.
     """
 
-    def __init__(self, dataset_name: str, *, output_dir: str | os.PathLike | None = None, per_image: bool = False):
+    def __init__(
+        self,
+        dataset_name: str,
+        *,
+        output_dir: str | os.PathLike | None = None,
+        per_image: bool = False,
+        boundary_width: float = 0.0,
+    ):
         """
         Args:
             dataset_name: a registered dataset.
             output_dir: where the statistics of each image are written; None for nowhere.
             per_image: write them (see ``PerImage``).
+            boundary_width: of the bands that Boundary IoU compares, as a fraction of the image's diagonal; 0 leaves it
+                out.
         """
         metadata = MetadataCatalog.get(dataset_name)
         self._class_names = list(metadata.stuff_classes)
@@ -47,12 +57,14 @@ class SemSegEvaluator(DatasetEvaluator):
             if "sem_seg_file_name" in record
         }
         self._output_dir = output_dir if per_image else None
+        self._boundary_width = checked_width(boundary_width)
         self.num_images = 0
         self.reset()
 
     def reset(self) -> None:
         num_classes = len(self._class_names)
         self._confusion = np.zeros((num_classes, num_classes), dtype=np.int64)  # [predicted, true]
+        self._boundary = np.zeros((3, num_classes), dtype=np.int64)
         self._confusions: dict[str, np.ndarray] = {}  # of each image, where they are asked for
         self._num_processed = 0
 
@@ -83,6 +95,8 @@ class SemSegEvaluator(DatasetEvaluator):
                 )
             confusion = confusion_matrix(predicted, true, num_classes)
             self._confusion += confusion
+            if self._boundary_width:
+                self._boundary += boundary_counts(predicted, true, num_classes, self._boundary_width)
             if self._output_dir is not None:
                 self._confusions[record["file_name"]] = confusion
             self._num_processed += 1
@@ -90,21 +104,26 @@ class SemSegEvaluator(DatasetEvaluator):
     def evaluate(self) -> "OrderedDict[str, dict[str, float]]":
         """
         Returns:
-            {"sem_seg": figures} on the main process, {} elsewhere; see ``sem_seg_figures``.
+            {"sem_seg": figures} on the main process, {} elsewhere; see ``sem_seg_figures``, and
+            ``boundary_iou_figures`` where a boundary width was given.
         """
         comm.synchronize()
-        parts = comm.gather((self._confusion, self._num_processed, self._confusions))
+        parts = comm.gather((self._confusion, self._boundary, self._num_processed, self._confusions))
         if not comm.is_main_process():
             return OrderedDict()
-        self.num_images = sum(count for _, count, _ in parts)
+        self.num_images = sum(count for *_, count, _ in parts)
         if self.num_images == 0:
             logger.warning("No image with a semantic map was processed: mIoU is undefined.")
-        confusion = np.sum([matrix for matrix, _, _ in parts], axis=0)
+        confusion = np.sum([matrix for matrix, *_ in parts], axis=0)
         if self._output_dir is not None:
-            of_image = {name: matrix for _, _, matrices in parts for name, matrix in matrices.items()}
+            of_image = {name: matrix for *_, matrices in parts for name, matrix in matrices.items()}
             stacked = np.array([of_image[name] for name in sorted(of_image)]).reshape(-1, *confusion.shape)
             Confusions(tuple(sorted(of_image)), stacked).write(Path(self._output_dir), "sem_seg")
-        return OrderedDict(sem_seg=sem_seg_figures(confusion, self._class_names))
+        figures = sem_seg_figures(confusion, self._class_names)
+        if self._boundary_width:
+            counts = np.sum([boundary for _, boundary, *_ in parts], axis=0)
+            figures.update(boundary_iou_figures(counts, self._class_names))
+        return OrderedDict(sem_seg=figures)
 
 
 def read_sem_seg(record: Mapping[str, Any], num_classes: int, ignore_label: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from detectron2.structures import Instances
 from PIL import Image
 from torch import Tensor
 
-from ..evaluation.instance import instances_to_coco
+from ..evaluation.coco_dicts import instances_to_coco
 from ..visualization.cells import class_map
 from ..visualization.image_labels import image_class_names
 

@@ -15,8 +15,10 @@ from torch.nn import functional as F
 EDGE = 1
 IGNORE = 255
 
+_BLOCK = 2**16  # pixels that are compared at a time
 
-def edges_from_ids(ids: np.ndarray, ignore: np.ndarray | None = None) -> np.ndarray:
+
+def edges_from_ids(ids: np.ndarray, ignore: np.ndarray | int | None = None) -> np.ndarray:
     """One-pixel, one-sided edges of an id map.
 
     A pixel is an edge where it differs from its right or lower neighbour and both are valid. A pair that
@@ -26,7 +28,7 @@ def edges_from_ids(ids: np.ndarray, ignore: np.ndarray | None = None) -> np.ndar
 
     Args:
         ids: (H, W), any integer type: which object or class a pixel belongs to.
-        ignore: (H, W) bool, pixels of unknown id, or None where all are known.
+        ignore: (H, W) bool, pixels of unknown id; or the id that stands for unknown; or None where all are known.
 
     Returns:
         (H, W) uint8 in {0, 1, 255}.
@@ -36,29 +38,48 @@ def edges_from_ids(ids: np.ndarray, ignore: np.ndarray | None = None) -> np.ndar
     """
     if ids.ndim != 2 or not (np.issubdtype(ids.dtype, np.integer) or ids.dtype == bool):
         raise ValueError(f"ids must be an (H, W) array of integers, found {ids.dtype} of shape {ids.shape}.")
-    if ignore is not None and ignore.shape != ids.shape:
+    if isinstance(ignore, np.ndarray) and ignore.shape != ids.shape:
         raise ValueError(f"ignore must have the shape of ids, {ids.shape}, found {ignore.shape}.")
-    right = ids[:, :-1] != ids[:, 1:]
-    lower = ids[:-1] != ids[1:]
-    edges = np.zeros(ids.shape, bool)
-    unknown = None
-    if ignore is not None and ignore.any():
-        # Whole-array operations in place: assigning through boolean indices takes twice as long.
-        unknown = ignore.astype(bool)
-        known = ~unknown
-        right &= known[:, :-1]
-        right &= known[:, 1:]
-        lower &= known[:-1]
-        lower &= known[1:]
-        unknown[:, :-1] |= ~known[:, 1:]
-        unknown[:-1] |= ~known[1:]
-    edges[:, :-1] |= right
-    edges[:-1] |= lower
-    label = edges.view(np.uint8)
-    if unknown is not None:
-        unknown &= ~edges
-        label |= unknown.view(np.uint8) * np.uint8(IGNORE)
+    ids = np.ascontiguousarray(ids)
+    label = np.zeros(ids.shape, np.uint8)
+    # A few rows at a time: what is computed between stays in the cache, and takes no fresh memory.
+    rows = max(1, _BLOCK // max(1, ids.shape[1]))
+    for start in range(0, len(ids) if ids.size else 0, rows):
+        block = slice(start, start + rows + 1)  # with the row below
+        unknown = None
+        if ignore is not None:
+            unknown = ignore[block].astype(bool) if isinstance(ignore, np.ndarray) else ids[block] == ignore
+        _label_rows(ids[block], unknown, label[start : start + rows])
     return label
+
+
+def _label_rows(ids: np.ndarray, unknown: np.ndarray | None, label: np.ndarray) -> None:
+    """Write the labels of a few rows, for ``edges_from_ids``.
+
+    Args:
+        ids, unknown: of these rows, and of the one below where there is one.
+        label: (h, W) uint8.
+    """
+    # As vectors, in which all neighbours lie at one distance. The last pixel of a row meets the first one of the next
+    # row there, which is put right afterwards.
+    count, width = label.shape[0] * label.shape[1], label.shape[1]
+    flat, edges = ids.reshape(-1), label.reshape(-1).view(bool)
+    np.not_equal(flat[: count - 1], flat[1:count], out=edges[:-1])
+    label[:, -1] = 0
+    lower = flat[:-width] != flat[width:]
+    with_lower = edges[: len(lower)]
+    if unknown is None or not unknown.any():
+        with_lower |= lower
+        return
+    flat_unknown = unknown.reshape(-1)
+    unsure = flat_unknown[:count].copy()
+    unsure[:-1] |= flat_unknown[1:count]
+    unsure.reshape(label.shape)[:, -1] = unknown[: len(label), -1]
+    np.greater(edges, unsure, out=edges)
+    unsure_lower = flat_unknown[:-width] | flat_unknown[width:]
+    with_lower |= lower > unsure_lower
+    unsure[: len(lower)] |= unsure_lower
+    label |= (unsure > edges).view(np.uint8).reshape(label.shape) * np.uint8(IGNORE)
 
 
 def edge_files(record: Mapping[str, Any]) -> list[str]:

@@ -75,4 +75,9 @@ class InstanceBranch(TaskBranch):
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str, output_dir: str | None) -> InstanceEvaluator:
-        return InstanceEvaluator(dataset_name, output_dir=output_dir, per_image=cfg.TEST.MTL.PER_IMAGE)
+        return InstanceEvaluator(
+            dataset_name,
+            output_dir=output_dir,
+            per_image=cfg.TEST.MTL.PER_IMAGE,
+            boundary_width=cfg.TEST.MTL.BOUNDARY_WIDTH,
+        )

@@ -68,4 +68,9 @@ class SemSegBranch(TaskBranch):
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str, output_dir: str | None) -> SemSegEvaluator:
-        return SemSegEvaluator(dataset_name, output_dir=output_dir, per_image=cfg.TEST.MTL.PER_IMAGE)
+        return SemSegEvaluator(
+            dataset_name,
+            output_dir=output_dir,
+            per_image=cfg.TEST.MTL.PER_IMAGE,
+            boundary_width=cfg.TEST.MTL.BOUNDARY_WIDTH,
+        )

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from mtl_d2.structures import downsample_edges, edge_consensus, edge_files, edges_from_ids, id_map
+from mtl_d2.structures import edges as edges_module
 
 X = 255
 
@@ -104,3 +105,30 @@ def test_a_consensus_needs_maps_of_one_size(edges):
 def test_a_record_names_one_file_or_one_of_each_annotator():
     assert edge_files({"edge_file_name": "a.png"}) == ["a.png"]
     assert edge_files({"edge_file_name": ("a.png", "b.png")}) == ["a.png", "b.png"]
+
+
+def _pair_by_pair(ids, ignore):
+    label = np.where(ignore, X, 0).astype(np.uint8)
+    for y, x in np.argwhere(~ignore).tolist():
+        pairs = [(y, x + 1)] * (x + 1 < ids.shape[1]) + [(y + 1, x)] * (y + 1 < ids.shape[0])
+        if any(ignore[pair] for pair in pairs):
+            label[y, x] = X
+        if any(ids[pair] != ids[y, x] and not ignore[pair] for pair in pairs):
+            label[y, x] = 1
+    return label
+
+
+@pytest.mark.parametrize("block", [1, 7, 40, 10**6])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_equals_the_comparison_of_each_pair_however_many_rows_are_compared_at_a_time(block, order, monkeypatch):
+    monkeypatch.setattr(edges_module, "_BLOCK", block)
+    rng = np.random.default_rng(0)
+    for size in ((9, 11), (1, 11), (11, 1), (20, 7)):
+        ids = np.asarray(rng.integers(0, 3, size), order=order)
+        for share in (0, 0.05, 0.5, 1):
+            ignore = np.asarray(rng.random(size) < share, order=order)
+            before = ignore.copy()
+            assert np.array_equal(edges_from_ids(ids, ignore), _pair_by_pair(ids, ignore))
+            assert np.array_equal(ignore, before)
+            if not share:
+                assert np.array_equal(edges_from_ids(ids), _pair_by_pair(ids, ignore))

@@ -9,8 +9,8 @@ from detectron2.structures import BoxMode
 
 from ..annotations import category_problems, shorten
 from ..datasets.coco_format import annotators_paths, label_path
+from ..edge_label import EDGE_LABELS
 from ..faults import Fault, Problem
-from ..targets import EDGE_LABELS
 from ..validate import image_problems
 
 _SECTIONS = ("images", "annotations", "categories")

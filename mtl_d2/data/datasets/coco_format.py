@@ -9,8 +9,9 @@ from typing import Any
 
 from mtl_d2.data.datasets.coco_json import read_coco_json
 from mtl_d2.data.description_keys import is_inside
+from mtl_d2.data.edge_label import EDGE_LABELS
 from mtl_d2.data.schema import DatasetError
-from mtl_d2.data.targets import EDGE_LABELS, has_masks
+from mtl_d2.data.targets import has_masks
 
 logger = logging.getLogger(__name__)
 
