@@ -12,9 +12,10 @@ from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
 from .balancing import Balancer, build_balancer
+from .modeling.necks import IdentityNeck, Neck, build_neck
 from .modeling.panoptic_merge import PanopticMerge
 from .tasks import TaskBatch, TaskBranch, get_task, known_tasks
-from .tasks.base import zero_over
+from .tasks.base import Features, zero_over
 from .tasks.scales import LabelScales, label_scales, labelled_tasks
 
 LOG_PERIOD = 20  # steps between two entries of the log; each entry costs a host sync on a GPU
@@ -30,6 +31,7 @@ class MultiTaskFPN(nn.Module):
         backbone: gives ``{name: (N, C, H / stride, W / stride)}``.
         branches: the tasks; their modules become attributes under Detectron2's names.
         balancer: weighs the tasks.
+        neck: makes the features of a task from those of the backbone; None for those themselves.
         pixel_mean, pixel_std: per channel, in the image's units.
         panoptic: merges instances and semantics; None for no panoptic output.
         label_patience: a task that sees no label for so many batches in a row raises.
@@ -55,12 +57,14 @@ class MultiTaskFPN(nn.Module):
         balancer: Balancer,
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
+        neck: Neck | None = None,
         panoptic: PanopticMerge | None = None,
         label_patience: int = 1000,
         channels_last: bool = False,
     ) -> None:
         super().__init__()
         self.backbone = backbone
+        self.neck = neck if neck is not None else IdentityNeck({})
         self.branches = {branch.name: branch for branch in branches}
         if len(self.branches) != len(branches):
             raise ValueError(f"MODEL.MTL.TASKS names a task twice: {[branch.name for branch in branches]}")
@@ -89,9 +93,11 @@ class MultiTaskFPN(nn.Module):
             raise ValueError(f"MODEL.MTL.TASKS is empty: name at least one of {known_tasks()}")
         balancer = build_balancer(cfg, tasks, known_tasks())
         backbone = build_backbone(cfg)
-        branches = [get_task(name).build(cfg, backbone.output_shape()) for name in tasks]
+        neck = build_neck(cfg, backbone.output_shape())
+        branches = [get_task(name).build(cfg, neck.output_shape()) for name in tasks]
         return {
             "backbone": backbone,
+            "neck": neck,
             "branches": branches,
             "balancer": balancer,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
@@ -155,13 +161,26 @@ class MultiTaskFPN(nn.Module):
         batch = batched_inputs if isinstance(batched_inputs, TaskBatch) else self.preprocess(batched_inputs)
         scales = self.label_scales([batch]) if scales is None else scales
         features = self.extract_features(batch)
-        losses = {name: self.task_losses(name, features, batch, scales) for name in self.branches}
+        aggregated = self.neck.aggregate(features)
+        losses = {name: self._scaled_losses(name, aggregated, batch, scales) for name in self.branches}
+        self._attach_neck(losses)
         return features, losses, labelled_tasks(scales)
 
-    def task_losses(
-        self, name: str, features: dict[str, Tensor], batch: TaskBatch, scales: LabelScales
-    ) -> dict[str, Tensor]:
-        """``{loss name: scalar}`` of one task, before balancing."""
+    def task_losses(self, name: str, features: Features, batch: TaskBatch, scales: LabelScales) -> dict[str, Tensor]:
+        """``{loss name: scalar}`` of one task, before balancing, from the backbone's features."""
+        return self._scaled_losses(name, self.neck.aggregate(features), batch, scales)
+
+    def task_features(self, name: str, features: Features, image_sizes: Sequence[tuple[int, int]]) -> Features:
+        """What the modules of a task read, in training and inference.
+
+        Args:
+            name: of the task.
+            features: of the neck's ``aggregate``, for the images in question.
+            image_sizes: their heights and widths in pixels, without padding.
+        """
+        return self.neck.adapt(features, name, image_sizes)
+
+    def _scaled_losses(self, name: str, features: Features, batch: TaskBatch, scales: LabelScales) -> dict[str, Tensor]:
         branch = self.branches[name]
         indices = batch.labelled(branch.label_keys) if self._is_active(name) else []
         losses = self._branch_losses(branch, features, batch, indices)
@@ -175,15 +194,24 @@ class MultiTaskFPN(nn.Module):
         return self.active_tasks is None or name in self.active_tasks
 
     def _branch_losses(
-        self, branch: TaskBranch, features: dict[str, Tensor], batch: TaskBatch, indices: list[int]
+        self, branch: TaskBranch, features: Features, batch: TaskBatch, indices: list[int]
     ) -> dict[str, Tensor]:
         if not indices:
             # The levels that only this branch reads have no other gradient in this step.
-            backbone_zero = zero_over(self.backbone.parameters())
-            return {key: loss + backbone_zero for key, loss in branch.zero_losses().items()}
+            trunk_zero = zero_over([*self.backbone.parameters(), *self.neck.parameters()])
+            return {key: loss + trunk_zero for key, loss in branch.zero_losses().items()}
         if len(indices) < len(batch):
             features = {key: feature[indices] for key, feature in features.items()}
-        return branch.losses(features, batch.select(indices))
+        batch = batch.select(indices)
+        return branch.losses(self.task_features(branch.name, features, batch.images.image_sizes), batch)
+
+    def _attach_neck(self, losses: dict[str, dict[str, Tensor]]) -> None:
+        """Give each parameter of the neck a gradient: DDP waits for that of a level that a task does not read too."""
+        parameters = [p for p in self.neck.parameters() if p.requires_grad]
+        if parameters:
+            terms = next(iter(losses.values()))
+            name = next(iter(terms))
+            terms[name] = terms[name] + zero_over(parameters)
 
     def label_scales(self, parts: Sequence[TaskBatch]) -> LabelScales:
         """By what the losses of this step's parts are multiplied, see :func:`.tasks.scales.label_scales`.
@@ -233,9 +261,10 @@ class MultiTaskFPN(nn.Module):
         outputs: dict[str, list] = {}
         batch = self.preprocess(batched_inputs)
         order = self.with_dependencies(wanted)
-        features = self.extract_features(batch)
+        features = self.neck.aggregate(self.extract_features(batch))
         for name in order:
-            outputs[name] = self.branches[name].inference(features, batch, outputs)
+            own = self.task_features(name, features, batch.images.image_sizes)
+            outputs[name] = self.branches[name].inference(own, batch, outputs)
         outputs = {name: outputs[name] for name in wanted}
         return self._postprocess(outputs, batch) if do_postprocess else outputs
 
