@@ -12,6 +12,7 @@ from mtl_d2.engine.initial_weights import WeightsError, load_parts
 from mtl_d2.engine.launch import create_ddp, launch
 from mtl_d2.engine.optimizer import build_optimizer
 from mtl_d2.engine.parts import find_parts, parameters_of
+from mtl_d2.engine.staged_run import _start_from
 from mtl_d2.engine.task_schedule import TaskSchedule
 from mtl_d2.engine.task_schedule_hook import TaskScheduleHook
 from mtl_d2.engine.trainer import MultiTaskTrainer
@@ -208,3 +209,22 @@ def test_a_network_without_a_neck_takes_none(tmp_path: Path) -> None:
     file = save(tmp_path / "neck.pth", make_network())
     with pytest.raises(WeightsError, match="INIT.NECK: the neck 'identity' of this network has no weights"):
         load_parts(tiny_cfg(**{"MODEL.MTL.INIT.NECK": [file]}), multitask_network(make_balancer("fixed")))
+
+
+@pytest.mark.parametrize("trunk", ["edge", "average"])
+def test_a_joint_stage_after_separate_networks_gets_their_necks(tmp_path: Path, trunk: str) -> None:
+    tasks, options = ("sem_seg", "edge"), {"MODEL.MTL.NECK.NAME": "squeeze_excitation"}
+    torch.manual_seed(0)
+    separate = build_model(tiny_cfg(tasks, **options, **{"MODEL.META_ARCHITECTURE": "SeparateTaskNetworks"}))
+    with torch.no_grad():
+        for p in separate.parameters():
+            p.add_(0.1)
+    cfg = tiny_cfg(tasks, **options)
+    _start_from(cfg, save(tmp_path / "model_final.pth", separate), trunk)
+    torch.manual_seed(1)
+    joint = build_model(cfg)
+    load_parts(cfg, joint)
+    for task in tasks:
+        expected = separate.network_of(task).neck.by_task[task].state_dict()
+        found = joint.neck.by_task[task].state_dict()
+        assert all(torch.equal(found[key], value) for key, value in expected.items())

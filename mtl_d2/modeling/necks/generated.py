@@ -28,8 +28,8 @@ class WeightForm(ABC):
         """(``size``), what a generator is to begin with, for every task and image."""
 
     @abstractmethod
-    def convolve(self, x: Tensor, conv: nn.Conv2d, values: Tensor) -> Tensor:
-        """The convolution of x (N, C, h, w) with the weights that ``values`` (N, ``size``) make of ``conv``'s."""
+    def convolve(self, x: Tensor, conv: nn.Module, values: Tensor) -> Tensor:
+        """The convolution of x (N, C, h, w) with the weights that ``values`` (N, ``size``) make of a Conv2d's."""
 
 
 class ChannelWise(WeightForm):
@@ -42,7 +42,7 @@ class ChannelWise(WeightForm):
     def initial_values(self) -> Tensor:
         return torch.zeros(self.size)
 
-    def convolve(self, x: Tensor, conv: nn.Conv2d, values: Tensor) -> Tensor:
+    def convolve(self, x: Tensor, conv: nn.Module, values: Tensor) -> Tensor:
         # Scaling the output is scaling the rows of the weights, without a kernel for each image.
         y = conv(x)
         scale, shift = values.to(y.dtype)[:, :, None, None].chunk(2, dim=1)
@@ -61,7 +61,7 @@ class LowRank(WeightForm):
         v = torch.randn(self.size // 2) / self.channels**0.5
         return torch.cat([v, torch.zeros(self.size // 2)])
 
-    def convolve(self, x: Tensor, conv: nn.Conv2d, values: Tensor) -> Tensor:
+    def convolve(self, x: Tensor, conv: nn.Module, values: Tensor) -> Tensor:
         y = conv(x)
         v, u = values.to(y.dtype).view(-1, 2, self.channels, self.rank).unbind(dim=1)
         update = torch.bmm(u, torch.bmm(v.transpose(1, 2), x.to(y.dtype).flatten(2)))

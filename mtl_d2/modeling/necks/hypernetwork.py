@@ -74,14 +74,14 @@ class HypernetworkNeck(Neck):
             if value < 1:
                 raise ValueError(f"{_KEY}.{name} is {value}: expected 1 or more")
         self.form = FORMS[form](channels, rank)
-        self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(depth))
-        for conv in self.convs:
+        convs = [nn.Conv2d(channels, channels, 3, padding=1) for _ in range(depth)]
+        for conv in convs:
             weight_init.c2_msra_fill(conv)
-        nn.init.normal_(self.convs[-1].weight, std=0.01)
-        self.generator = nn.Sequential(
-            nn.Linear(embedding_dim + channels, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, depth * self.form.size)
-        )
-        self._begin_small(self.generator[-1])
+        nn.init.normal_(convs[-1].weight, std=0.01)
+        self.convs = nn.ModuleList(convs)
+        last = nn.Linear(hidden_dim, depth * self.form.size)
+        self._begin_small(last)
+        self.generator = nn.Sequential(nn.Linear(embedding_dim + channels, hidden_dim), nn.ReLU(), last)
         for module in (self.convs, self.generator):
             module.requires_grad_(not freeze)
         for task in tasks:
@@ -122,8 +122,9 @@ class HypernetworkNeck(Neck):
 
     def generate(self, task: str, descriptor: Tensor) -> Sequence[Tensor]:
         """What the generator makes for each convolution, (N, ``form.size``), from descriptors (N, C)."""
-        embedding = self.by_task[task].weight.expand(len(descriptor), -1)
-        return self.generator(torch.cat([embedding, descriptor], dim=1)).chunk(len(self.convs), dim=1)
+        embedding: Any = self.by_task[task]
+        z = torch.cat([embedding.weight.expand(len(descriptor), -1), descriptor], dim=1)
+        return self.generator(z).chunk(len(self.convs), dim=1)
 
 
 def _equal_channels(input_shape: Mapping[str, ShapeSpec]) -> int:

@@ -93,3 +93,12 @@ def test_levels_of_unequal_channels_are_refused():
     shapes = {"p2": ShapeSpec(channels=8, stride=4), "p3": ShapeSpec(channels=16, stride=8)}
     with pytest.raises(ValueError, match=r"gives \{'p2': 8, 'p3': 16\} channels: expected equal ones"):
         HypernetworkNeck(shapes, tasks=["edge"])
+
+
+def test_it_serves_labels_boxes_masks_and_poses_at_once(make_features):
+    tasks = ("classification", "instance", "sem_seg", "keypoint")
+    features = make_features()
+    shapes = {name: ShapeSpec(channels=32, stride=96 // x.shape[-1]) for name, x in features.items()}
+    neck = HypernetworkNeck(shapes, tasks=tasks)
+    found = [neck(features, task, SIZES)["p2"] for task in tasks]
+    assert all(not torch.equal(a, b) for i, a in enumerate(found) for b in found[:i])
