@@ -37,8 +37,8 @@ def make_network(method: str = "fixed", *, seed: int = 0, tasks=ALL_TASKS, **opt
     return network
 
 
-def make_trainer(model: MultiTaskFPN, *ranks: int, **options) -> MultiTaskTrainer:
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.05, momentum=0.9)
+def make_trainer(model: MultiTaskFPN, *ranks: int, lr: float = 0.05, **options) -> MultiTaskTrainer:
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=lr, momentum=0.9)
     return MultiTaskTrainer(create_ddp(model), shards(*(ranks or (0, 1))), optimizer, seed=SEED, **options)
 
 
@@ -147,7 +147,7 @@ def test_a_pretrained_hypernetwork_starts_a_run_with_a_lower_loss_than_a_fresh_o
     """Trained alone, under a trunk and heads that stand still; then saved, and loaded beside a fresh one."""
     steps = 40
     model = make_network()
-    trainer = make_trainer(model)
+    trainer = make_trainer(model, lr=0.003)
     trainer.build_loader = lambda start: (batch for _ in range(steps) for batch in [next(iter(shards(0, 1)(0)))])
     trainer.register_hooks([TaskScheduleHook(schedule("backbone", *ALL_TASKS, steps=steps), model)])
     trainer.train(0, steps)
