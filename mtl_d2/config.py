@@ -19,6 +19,7 @@ def _add_model(cfg: CN) -> None:
     mtl.CHANNELS_LAST = False  # memory format of the backbone's input; faster on recent CPUs and GPUs
 
     _add_init(mtl)
+    _add_neck(mtl)
     _add_balancer(mtl)
 
     mtl.CLASS_WEIGHTS_BETA = 0.999  # beta of the CLASS_WEIGHTS "effective", in [0, 1): nearer to 1, nearer to "inverse"
@@ -156,8 +157,31 @@ def _add_init(mtl: CN) -> None:
     """Parts of the network from other checkpoints, loaded after MODEL.WEIGHTS, before the first step."""
     mtl.INIT = CN()
     mtl.INIT.TRUNK = []  # the backbone: of one checkpoint, or the average of several
+    mtl.INIT.NECK = []  # as TRUNK; what it has for tasks that no file knows keeps its initial values
     mtl.INIT.HEADS = CN(new_allowed=True)  # {task: the checkpoint that gives its head}
     mtl.INIT.NETWORKS = CN(new_allowed=True)  # of SeparateTaskNetworks: {task: checkpoint of a network of that task}
+
+
+def _add_neck(mtl: CN) -> None:
+    neck = mtl.NECK = CN()
+    # "identity" | "hypercolumn" | "hyper_features" | "hypernetwork" | "squeeze_excitation"
+    neck.NAME = "identity"
+    column = neck.HYPERCOLUMN = CN()
+    column.IN_FEATURES = []  # levels that describe a pixel, the finest among them; [] for all
+    column.CHANNELS = 0  # of the descriptor; 0 for as many as the finest level has
+    column.NORM = "GN"
+    hyper = neck.HYPER_FEATURES = CN()
+    hyper.REFERENCE = "p2"  # the level that the aggregated map has the size of
+    hyper.CHANNELS = 42  # of each level in that map
+    hyper.NORM = "LRN"  # of each level in that map: "LRN" (local response), or a norm of Detectron2's
+    network = neck.HYPERNETWORK = CN()
+    # What is made for each task and image: "channel", scales and shifts of channels | "low_rank", updates of weights
+    network.FORM = "channel"
+    network.RANK = 4  # of FORM "low_rank"
+    network.DEPTH = 2  # number of convolutions
+    network.FREEZE = False  # only the task embeddings learn; for one that INIT.NECK loads
+    neck.SQUEEZE_EXCITATION = CN()
+    neck.SQUEEZE_EXCITATION.REDUCTION = 16  # channels of a level per unit of its bottleneck
 
 
 def _add_balancer(mtl: CN) -> None:
@@ -256,7 +280,7 @@ def _add_solver(cfg: CN) -> None:
     mtl.MAX_BAD_STEPS = 10  # so many steps in a row with an infinite or NaN loss stop the training
 
     mtl.PARTS = CN()  # what the optimizer and the schedule do with a part of the network
-    for part in ("backbone", "instance", "sem_seg", "edge", "edge_coupling", "classification", "balancer"):
+    for part in ("backbone", "neck", "instance", "sem_seg", "edge", "edge_coupling", "classification", "balancer"):
         add_part(cfg, part)
 
     mtl.SCHEDULE = CN()  # which tasks are in the loss of a step, beside START and STOP of PARTS
@@ -277,7 +301,7 @@ def _add_solver(cfg: CN) -> None:
 
 
 def add_part(cfg: CN, part: str) -> None:
-    """Add SOLVER.MTL.PARTS.<part>, in place: "backbone", "balancer", or a task; a node that is there stays."""
+    """Add SOLVER.MTL.PARTS.<part>, in place: "backbone", "neck", "balancer", or a task; a node that is there stays."""
     parts = cfg.SOLVER.MTL.PARTS
     if part in parts:
         return

@@ -12,6 +12,7 @@ from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
 from .balancing import Balancer, build_balancer
+from .modeling.necks import IdentityNeck, Neck, build_neck
 from .modeling.panoptic_merge import PanopticMerge
 from .tasks import StepFeatures, TaskBatch, TaskBranch, get_task, known_tasks
 from .tasks.base import Features, zero_over
@@ -31,6 +32,7 @@ class MultiTaskFPN(nn.Module):
         backbone: gives ``{name: (N, C, H / stride, W / stride)}``.
         branches: the tasks; their modules become attributes under Detectron2's names.
         balancer: weighs the tasks.
+        neck: makes the features of a task from those of the backbone; None for those themselves.
         pixel_mean, pixel_std: per channel, in the image's units.
         panoptic: merges instances and semantics; None for no panoptic output.
         label_patience: a task that sees no label for so many batches in a row raises.
@@ -56,12 +58,14 @@ class MultiTaskFPN(nn.Module):
         balancer: Balancer,
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
+        neck: Neck | None = None,
         panoptic: PanopticMerge | None = None,
         label_patience: int = 1000,
         channels_last: bool = False,
     ) -> None:
         super().__init__()
         self.backbone = backbone
+        self.neck = neck if neck is not None else IdentityNeck({})
         self.branches = {branch.name: branch for branch in branches}
         if len(self.branches) != len(branches):
             raise ValueError(f"MODEL.MTL.TASKS names a task twice: {[branch.name for branch in branches]}")
@@ -91,9 +95,11 @@ class MultiTaskFPN(nn.Module):
             raise ValueError(f"MODEL.MTL.TASKS is empty: name at least one of {known_tasks()}")
         balancer = build_balancer(cfg, tasks, known_tasks())
         backbone = build_backbone(cfg)
-        branches = [get_task(name).build(cfg, backbone.output_shape()) for name in tasks]
+        neck = build_neck(cfg, backbone.output_shape())
+        branches = [get_task(name).build(cfg, neck.output_shape()) for name in tasks]
         return {
             "backbone": backbone,
+            "neck": neck,
             "branches": branches,
             "balancer": balancer,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
@@ -158,8 +164,10 @@ class MultiTaskFPN(nn.Module):
         batch = batched_inputs if isinstance(batched_inputs, TaskBatch) else self.preprocess(batched_inputs)
         scales = self.label_scales([batch]) if scales is None else scales
         features = self.extract_features(batch)
-        shared = self.step_features(lambda: features, batch)
+        aggregated = self.neck.aggregate(features)
+        shared = self.step_features(lambda: aggregated, batch)
         losses = {name: self.task_losses(name, shared, batch, scales) for name in self.branches}
+        self._attach_neck(losses)
         return features, losses, labelled_tasks(scales)
 
     def task_losses(
@@ -187,12 +195,20 @@ class MultiTaskFPN(nn.Module):
     ) -> dict[str, Tensor]:
         if not indices:
             # The levels that only this branch reads have no other gradient in this step.
-            backbone_zero = zero_over(self.backbone.parameters())
-            return {key: loss + backbone_zero for key, loss in branch.zero_losses().items()}
+            trunk_zero = zero_over([*self.backbone.parameters(), *self.neck.parameters()])
+            return {key: loss + trunk_zero for key, loss in branch.zero_losses().items()}
         own = features.of(branch.name)
         if len(indices) < len(batch):
             own = {key: feature[indices] for key, feature in own.items()}
         return branch.losses(own, batch.select(indices))
+
+    def _attach_neck(self, losses: dict[str, dict[str, Tensor]]) -> None:
+        """Give each parameter of the neck a gradient: DDP waits for that of a level that a task does not read too."""
+        parameters = [p for p in self.neck.parameters() if p.requires_grad]
+        if parameters:
+            terms = next(iter(losses.values()))
+            name = next(iter(terms))
+            terms[name] = terms[name] + zero_over(parameters)
 
     def label_scales(self, parts: Sequence[TaskBatch]) -> LabelScales:
         """By what the losses of this step's parts are multiplied, see :func:`.tasks.scales.label_scales`.
@@ -245,8 +261,8 @@ class MultiTaskFPN(nn.Module):
         batch = self.preprocess(batched_inputs)
         order = self.with_dependencies(wanted)
         answering = {*wanted, *(needed for name in order for needed in self.branches[name].depends_on)}
-        features = self.extract_features(batch)
-        shared = self.step_features(lambda: features, batch)
+        aggregated = self.neck.aggregate(self.extract_features(batch))
+        shared = self.step_features(lambda: aggregated, batch)
         for name in filter(answering.__contains__, order):
             outputs[name] = self.branches[name].inference(shared.of(name), batch, outputs)
         outputs = {name: outputs[name] for name in wanted}
@@ -295,13 +311,21 @@ class MultiTaskFPN(nn.Module):
         """The backbone's features, ``{name: (N, C, H / stride, W / stride)}``."""
         return self.backbone(batch.images.tensor.contiguous(memory_format=self.memory_format))
 
-    def task_features(self, name: str, features: Features) -> Features:
-        """What a task's branch reads of the backbone's features."""
-        return features
+    def task_features(self, name: str, features: Features, image_sizes: Sequence[tuple[int, int]]) -> Features:
+        """What the neck gives the modules of a task, in training and inference.
+
+        Args:
+            name: of the task.
+            features: of the neck's ``aggregate``, for the images in question.
+            image_sizes: their heights and widths in pixels, without padding.
+        """
+        return self.neck.adapt(features, name, image_sizes)
 
     def step_features(self, features: Callable[[], Features], batch: TaskBatch) -> StepFeatures:
-        """What each branch reads; ``features`` gives the backbone's, and is called once for each task."""
-        return StepFeatures(self.branches, lambda name: self.task_features(name, features()), batch.images.tensor)
+        """What each branch reads; ``features`` gives those of the neck's ``aggregate``, called once for each task."""
+        sizes = batch.images.image_sizes
+        prepared = lambda name: self.task_features(name, features(), sizes)  # noqa: E731
+        return StepFeatures(self.branches, prepared, batch.images.tensor)
 
     def _log(self, losses: dict[str, dict[str, Tensor]], weights: dict[str, Tensor]) -> None:
         try:

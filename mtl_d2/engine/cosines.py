@@ -43,7 +43,7 @@ def _rows(step: TaskStep, part: int) -> FeatureCut:
     with precision.autocast(), torch.no_grad():
         features = network.extract_features(step.parts[part])
     cut = FeatureCut(features, network.backbone)
-    shared = network.step_features(cut.features, step.parts[part])
+    shared = network.step_features(lambda: network.neck.aggregate(cut.features()), step.parts[part])
     for task in step.labelled:
         with precision.autocast():
             loss = total(network.task_losses(task, shared, step.parts[part], step.scales))

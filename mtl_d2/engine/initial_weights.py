@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,8 @@ from .weights_file import WeightsError, fetch, read_checkpoint
 logger = logging.getLogger(__name__)
 
 _KEY = "MODEL.MTL.INIT"
+_OF_JOINT = ("TRUNK", "NECK", "HEADS")
+_BY_TASK = "neck.by_task."  # begins what a neck has for one task
 _COUNTER = "num_batches_tracked"  # of batch norms; a frozen one does without
 
 
@@ -30,12 +32,14 @@ class Part:
         files: one, or several whose average is taken.
         prefixes: with which the part's entries begin in a file; "" for all that the network has.
         below: what stands in front of that in the model, such as "networks.edge.".
+        optional: with which the entries begin that a file may lack.
     """
 
     key: str
     files: Sequence[str]
     prefixes: tuple[str, ...]
     below: str = ""
+    optional: tuple[str, ...] = ()
 
 
 def load_parts(cfg: CfgNode, model: nn.Module) -> list[LoadReport]:
@@ -55,9 +59,11 @@ def load_parts(cfg: CfgNode, model: nn.Module) -> list[LoadReport]:
     comm.synchronize()  # what is wrong is said once, by the main process
     reports = []
     for part, values in read or _read_parts(cfg, model):
+        kept = [key for key in model.state_dict() if key.startswith(part.optional) and key not in values]
         model.load_state_dict(values, strict=False)
         average = f"the average of {len(part.files)}: " if len(part.files) > 1 else ""
-        reports.append(LoadReport(path=f"{part.key} from {average}{', '.join(part.files)}", loaded=len(values)))
+        path = f"{part.key} from {average}{', '.join(part.files)}"
+        reports.append(LoadReport(path=path, loaded=len(values), missing=kept))
         logger.info("%s", reports[-1])
     return reports
 
@@ -75,25 +81,29 @@ def parts_of(cfg: CfgNode, model: Any) -> list[Part]:
     """
     options, branches = cfg.MODEL.MTL.INIT, model.branches
     separate = isinstance(model, SeparateTaskNetworks)
-    unfit = {"TRUNK": options.TRUNK, "HEADS": options.HEADS} if separate else {"NETWORKS": options.NETWORKS}
-    for name, value in unfit.items():
-        if value:
-            expected = "NETWORKS" if separate else "TRUNK and HEADS"
+    for name in _OF_JOINT if separate else ("NETWORKS",):
+        if options[name]:
+            expected = "NETWORKS" if separate else "TRUNK, NECK and HEADS"
             raise WeightsError(f"{_KEY}.{name} is not for a {type(model).__name__}, which takes {_KEY}.{expected}.")
     for name in ("HEADS", "NETWORKS"):
         unknown = [task for task in options[name] if task not in branches]
         if unknown:
             raise WeightsError(f"{_KEY}.{name}.{unknown[0]}: no such task in MODEL.MTL.TASKS {list(branches)}.")
     trunk = [Part(f"{_KEY}.TRUNK", tuple(options.TRUNK), ("backbone.",))] if options.TRUNK else []
-    heads = [
-        Part(f"{_KEY}.HEADS.{task}", (file,), tuple(f"{name}." for name in branches[task].modules))
-        for task, file in options.HEADS.items()
-    ]
+    neck = [Part(f"{_KEY}.NECK", tuple(options.NECK), ("neck.",), optional=(_BY_TASK,))] if options.NECK else []
+    if neck and not any(name.startswith("neck.") for name in model.state_dict()):
+        raise WeightsError(f"{_KEY}.NECK: the neck {cfg.MODEL.MTL.NECK.NAME!r} of this network has no weights.")
+    heads = [_head(task, file, branches[task].modules) for task, file in options.HEADS.items()]
     networks = [
         Part(f"{_KEY}.NETWORKS.{task}", (file,), ("",), below=f"networks.{task}.")
         for task, file in options.NETWORKS.items()
     ]
-    return [*trunk, *heads, *networks]
+    return [*trunk, *neck, *heads, *networks]
+
+
+def _head(task: str, file: str, modules: Iterable[str]) -> Part:
+    of_neck = f"{_BY_TASK}{task}."
+    return Part(f"{_KEY}.HEADS.{task}", (file,), (*(f"{name}." for name in modules), of_neck), optional=(of_neck,))
 
 
 def read_part(part: Part, model_state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -105,7 +115,8 @@ def read_part(part: Part, model_state: Mapping[str, Tensor]) -> dict[str, Tensor
     names = [key.removeprefix(part.below) for key in model_state if key.startswith(part.below)]
     wanted = {name: model_state[part.below + name] for name in names if name.startswith(part.prefixes)}
     files = [_read_checked(part, file, wanted) for file in part.files]
-    return {part.below + name: average([file[name] for file in files]) for name in files[0]}
+    found = dict.fromkeys(name for file in files for name in file)
+    return {part.below + name: average([file[name] for file in files if name in file]) for name in found}
 
 
 def average(values: Sequence[Tensor]) -> Tensor:
@@ -122,8 +133,11 @@ def average(values: Sequence[Tensor]) -> Tensor:
 
 def _read_checked(part: Part, file: str, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
     found = _read_weights(file, part.key)
-    lacking = [name for name in wanted if name not in found and not name.endswith(_COUNTER)]
-    if lacking:
+    lacking = [
+        name for name in wanted if name not in found and not (name.endswith(_COUNTER) or name.startswith(part.optional))
+    ]
+    if lacking or not any(name in found for name in wanted):
+        lacking = lacking or list(wanted)
         has = sorted({name.split(".")[0] for name in found})
         raise WeightsError(
             f"{part.key}: {file} lacks {len(lacking)} of {len(wanted)} entries, such as {lacking[0]!r}; it has "

@@ -1,31 +1,54 @@
-"""The parts of a network that the optimizer and the schedule tell apart: the backbone, each task, the balancer."""
+"""The parts of a network that the optimizer and the schedule tell apart: backbone, neck, each task, balancer."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from torch import nn
 
 from ..separate_networks import SeparateTaskNetworks
 
-BACKBONE, BALANCER = "backbone", "balancer"
+BACKBONE, NECK, BALANCER = "backbone", "neck", "balancer"
 
 
 def find_parts(model: nn.Module) -> dict[str, list[nn.Module]]:
-    """Return ``{part: its modules}``; a task's are those of its branch.
+    """Return ``{part: its modules}``; a task's are those of its branch, and what the neck has for it alone.
 
     Args:
-        model: not wrapped for DDP, such as ``MultiTaskFPN``; what it lacks of ``backbone``, ``branches`` and
-            ``balancer`` is no part. The backbone of ``SeparateTaskNetworks`` is that of all of them.
+        model: not wrapped for DDP, such as ``MultiTaskFPN``; what it lacks of ``backbone``, ``neck``, ``branches`` and
+            ``balancer`` is no part. Backbone and neck of ``SeparateTaskNetworks`` are those of all of them.
     """
+    networks = _networks(model)
     tasks = {task: list(branch.modules.values()) for task, branch in getattr(model, "branches", {}).items()}
-    others = {name: [module] for name in (BACKBONE, BALANCER) if (module := getattr(model, name, None)) is not None}
+    for task, modules in tasks.items():
+        modules += [network.neck.by_task[task] for network in networks if _has_for(network, task)]
+    others = {BACKBONE: [network.backbone for network in networks], NECK: _of_necks(networks)}
+    if (balancer := getattr(model, BALANCER, None)) is not None:
+        others[BALANCER] = [balancer]
+    return tasks | {name: modules for name, modules in others.items() if modules}
+
+
+def _networks(model: Any) -> list[Any]:
     if isinstance(model, SeparateTaskNetworks):
-        others[BACKBONE] = [model.network_of(task).backbone for task in model.networks]
-    return tasks | others
+        return [model.network_of(task) for task in model.networks]
+    return [model] if hasattr(model, BACKBONE) else []
+
+
+def _has_for(network: Any, task: str) -> bool:
+    return hasattr(network, NECK) and task in network.neck.by_task
+
+
+def _of_necks(networks: Iterable[Any]) -> list[nn.Module]:
+    """What necks have for all tasks."""
+    children = (child for network in networks if hasattr(network, NECK) for child in network.neck.named_children())
+    return [module for name, module in children if name != "by_task"]
 
 
 def own_trunk(model: nn.Module, task: str) -> list[nn.Parameter]:
-    """The parameters of the backbone that a task has for itself; none where tasks share one."""
-    return list(model.network_of(task).backbone.parameters()) if isinstance(model, SeparateTaskNetworks) else []
+    """The parameters of backbone and neck that a task has for itself; none where tasks share them."""
+    if not isinstance(model, SeparateTaskNetworks):
+        return []
+    network = model.network_of(task)
+    return [*network.backbone.parameters(), *network.neck.parameters()]
 
 
 def parameters_of(modules: Iterable[nn.Module]) -> list[nn.Parameter]:

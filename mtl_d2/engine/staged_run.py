@@ -109,12 +109,13 @@ def _with_start(stage: Stage, before: Stage | None) -> CfgNode:
 
 def _start_from(cfg: CfgNode, checkpoint: str, trunk: str) -> None:
     start = cfg.MODEL.MTL.INIT
-    start.TRUNK, start.HEADS, start.NETWORKS = [], CfgNode(), CfgNode()
+    start.TRUNK, start.NECK, start.HEADS, start.NETWORKS = [], [], CfgNode(), CfgNode()
     cfg.MODEL.WEIGHTS = "" if trunk else checkpoint
     if trunk:
         files = split_networks(checkpoint)
         start.TRUNK = list(files.values()) if trunk == AVERAGE else [files[trunk]]
         start.HEADS = CfgNode(files)
+        start.NECK = list(start.TRUNK) if cfg.MODEL.MTL.NECK.NAME != "identity" else []
 
 
 def _path(stage: Stage, name: str) -> str:

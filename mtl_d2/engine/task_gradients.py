@@ -78,7 +78,7 @@ class TaskGradients(StepGradients):
         self.seed_part(part, step.iteration)
         with self.precision.autocast():
             cut = FeatureCut(network.extract_features(batch), network.backbone)
-        shared = network.step_features(cut.features, batch)
+        shared = network.step_features(lambda: network.neck.aggregate(cut.features()), batch)
         losses: dict[str, dict[str, Tensor]] = {}
         for task in network.branches:
             with self.precision.autocast():

@@ -7,7 +7,7 @@ from typing import Any
 from detectron2.config import CfgNode
 
 from .part_settings import check_parts, check_steps, part_window
-from .parts import BACKBONE, BALANCER
+from .parts import BACKBONE, BALANCER, NECK
 
 _KEY = "SOLVER.MTL.SCHEDULE"
 _NAMES = ("joint", "alternating")
@@ -25,7 +25,8 @@ class TaskSchedule:
         pattern: of "alternating": tasks in turn, from the first step on; () for each once. A task outside of its
             window is left out.
         period: of "alternating": steps of a turn.
-        windows: ``{part: (start, stop)}``: a task is active, the backbone or the balancer trained, in these steps
+        trunk: parts that all tasks share.
+        windows: ``{part: (start, stop)}``: a task is active, the trunk or the balancer trained, in these steps
             alone; in all of the run if not named.
         freeze: ``{"PART": part, "FROM": start, "TO": stop}`` each: the part stands still in the steps [start, stop);
             -1 for the end. A task's losses still train the other parts.
@@ -41,6 +42,7 @@ class TaskSchedule:
     name: str = "joint"
     pattern: Sequence[str] = ()
     period: int = 1
+    trunk: Sequence[str] = (BACKBONE,)
     windows: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     freeze: Sequence[Mapping[str, Any]] = ()
     reset_momentum: bool = False
@@ -51,13 +53,15 @@ class TaskSchedule:
         check_parts(cfg)
         options = cfg.SOLVER.MTL.SCHEDULE
         tasks = tuple(cfg.MODEL.MTL.TASKS)
+        trunk = (BACKBONE,) if cfg.MODEL.MTL.NECK.NAME == "identity" else (BACKBONE, NECK)
         return cls(
             tasks=tasks,
             max_iter=cfg.SOLVER.MAX_ITER,
             name=options.NAME,
             pattern=tuple(options.PATTERN),
             period=options.PERIOD,
-            windows={part: part_window(cfg, part) for part in (BACKBONE, *tasks, BALANCER)},
+            trunk=trunk,
+            windows={part: part_window(cfg, part) for part in (*trunk, *tasks, BALANCER)},
             freeze=tuple(options.FREEZE),
             reset_momentum=options.RESET_MOMENTUM,
         )
@@ -84,7 +88,7 @@ class TaskSchedule:
 
     def frozen(self, step: int) -> frozenset[str]:
         """The parts that no loss moves in a step."""
-        outside = {part for part in (BACKBONE, BALANCER) if not self._in_window(part, step)}
+        outside = {part for part in (*self.trunk, BALANCER) if not self._in_window(part, step)}
         return frozenset(outside | self._held(step))
 
     def thawed(self, step: int) -> frozenset[str]:
@@ -123,7 +127,7 @@ class TaskSchedule:
             raise ValueError(f"{_KEY}.PERIOD is {self.period}; expected at least 1 step.")
 
     def _check_freeze(self) -> None:
-        parts = [BACKBONE, *self.tasks, BALANCER]
+        parts = [*self.trunk, *self.tasks, BALANCER]
         for entry in self.freeze:
             if not isinstance(entry, Mapping) or set(entry) != _FREEZE_KEYS:
                 raise ValueError(
@@ -143,10 +147,10 @@ class TaskSchedule:
                     f"no task is active in step {step}: its steps are before START or from STOP on for all tasks "
                     "in SOLVER.MTL.PARTS."
                 )
-            if {BACKBONE, *active} <= self.frozen(step):
+            if {*self.trunk, *active} <= self.frozen(step):
                 raise ValueError(
                     f"nothing is trained in step {step}: {_KEY} has {', '.join(active)} active, and FREEZE holds "
-                    "that and the backbone."
+                    f"that and {' and '.join(self.trunk)}."
                 )
         never = [task for task in self.tasks if task not in seen]
         if never:

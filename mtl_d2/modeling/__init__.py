@@ -4,6 +4,7 @@ from .backbones import VGG, FPNWithMaps, build_resnet_fpn_exact_levels_backbone
 from .classification import CLASSIFICATION_HEADS_REGISTRY, ClassificationHead, build_classification_head
 from .decoders import DECODERS_REGISTRY, Decoder, build_decoder
 from .edge import EDGE_HEADS_REGISTRY, DecoderEdgeHead, FPNEdgeHead, TowerEdgeHead, build_edge_head
+from .necks import NECKS_REGISTRY, Neck, build_neck, register_neck
 from .postprocessing import combine_panoptic
 from .roi_heads import MultiTaskFastRCNNOutputLayers, MultiTaskROIHeads
 from .rpn import MultiTaskRPN
@@ -18,6 +19,7 @@ __all__ = [
     "DecoderSemSegHead",
     "CLASSIFICATION_HEADS_REGISTRY",
     "ClassificationHead",
+    "NECKS_REGISTRY",
     "FPNEdgeHead",
     "FPNWithMaps",
     "MultiTaskFastRCNNOutputLayers",
@@ -28,7 +30,10 @@ __all__ = [
     "TwoStageSemSegHead",
     "build_decoder",
     "build_classification_head",
+    "Neck",
     "build_edge_head",
+    "build_neck",
     "build_resnet_fpn_exact_levels_backbone",
     "combine_panoptic",
+    "register_neck",
 ]

@@ -195,8 +195,11 @@ def _check_heads(report: LoadReport, model: Any, tasks: Sequence[str]) -> None:
     """Raise ValueError where a task's layers kept their random values."""
     lacking = [*report.missing, *(key for key, _, _ in report.reinitialised)]
     for task in model.with_dependencies(tasks):
-        heads = [f".{name}." for name in model.branches[task].modules]  # below networks.<task>. or at the top
-        keys = [key for key in lacking if any(head in f".{key}" for head in heads) and "num_batches" not in key]
+        below = f"networks.{task}."  # of SeparateTaskNetworks
+        others = tuple(f"neck.by_task.{other}." for other in model.branches if other != task)
+        heads = tuple(f"{name}." for name in ("neck", *model.branches[task].modules))
+        own = [(key, key.removeprefix(below)) for key in lacking if "num_batches" not in key]
+        keys = [key for key, name in own if name.startswith(heads) and not name.startswith(others)]
         if keys:
             raise ValueError(
                 f"{report.path} has no weights that fit the task {task!r} ({len(keys)} entries, such as {keys[0]!r}): "

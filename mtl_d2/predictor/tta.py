@@ -8,7 +8,9 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 from detectron2.modeling import GeneralizedRCNN, GeneralizedRCNNWithTTA
+from detectron2.structures import ImageList
 from fvcore.transforms.transform import HFlipTransform
+from torch import Tensor, nn
 
 from ..meta_arch import MultiTaskFPN
 from ..separate_networks import SeparateTaskNetworks
@@ -39,8 +41,8 @@ class TestTimeAugmentation:
         self.scales = tuple(scales)
         if "instance" in model.branches:
             network: Any = model.network_of("instance")
-            detector = GeneralizedRCNN(  # Detectron2's class around the modules of ours
-                backbone=network.backbone,
+            detector = _Detector(  # Detectron2's class around the modules of ours
+                backbone=_InstanceFeatures(network),
                 proposal_generator=network.proposal_generator,
                 roi_heads=network.roi_heads,
                 pixel_mean=network.pixel_mean.flatten().tolist(),
@@ -93,3 +95,29 @@ class TestTimeAugmentation:
         if "sem_seg" in mean:
             mean["sem_seg"] = mean["sem_seg"].clamp_(min=1e-12).log_()
         return mean
+
+
+class _InstanceFeatures(nn.Module):
+    """A backbone for Detectron2's detectors: ours, and what the neck makes of its features for instances.
+
+    Attributes:
+        image_sizes: of the images to come, without padding.
+    """
+
+    def __init__(self, network: MultiTaskFPN) -> None:
+        super().__init__()
+        self.network = network
+        self.size_divisibility = network.backbone.size_divisibility
+        self.padding_constraints = getattr(network.backbone, "padding_constraints", {})
+        self.image_sizes: list[tuple[int, int]] = []
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        features = self.network.neck.aggregate(self.network.backbone(images))
+        return dict(self.network.task_features("instance", features, self.image_sizes))
+
+
+class _Detector(GeneralizedRCNN):
+    def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
+        images = super().preprocess_image(batched_inputs)
+        self.backbone.image_sizes = images.image_sizes
+        return images

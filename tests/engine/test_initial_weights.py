@@ -91,7 +91,10 @@ def test_separate_networks_from_single_task_checkpoints(tmp_path: Path) -> None:
         ({"HEADS": {"depth": "edge.pth"}}, r"INIT.HEADS.depth: no such task in MODEL.MTL.TASKS \['sem_seg', 'edge'\]"),
         ({"HEADS": {"edge": "text.pth"}}, "INIT.HEADS.edge: .*text.pth is not a checkpoint"),
         ({"TRUNK": ["edge.pth", "wide.pth"]}, r"INIT.TRUNK: backbone.fpn_\w+.weight is .* in .*wide.pth and .* here"),
-        ({"NETWORKS": {"edge": "edge.pth"}}, "INIT.NETWORKS is not for a MultiTaskFPN, which takes .*TRUNK and HEADS"),
+        (
+            {"NETWORKS": {"edge": "edge.pth"}},
+            "INIT.NETWORKS is not for a MultiTaskFPN, .*TRUNK, NECK and HEADS",
+        ),
     ],
 )
 def test_what_cannot_be_loaded_is_named_with_part_and_file(tmp_path: Path, overrides, message: str) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from mtl_d2.meta_arch import MultiTaskFPN
+from mtl_d2.modeling import Neck
 from mtl_d2.tasks import TaskBatch, TaskBranch
 from mtl_d2.tasks.base import Features, zero_over
 from mtl_d2.testing import ALL_TASKS
@@ -103,13 +104,14 @@ class ToyBranch(TaskBranch):
     build = inference = postprocess = build_evaluator = None  # only trained
 
 
-def multitask_network(balancer: nn.Module, trunk: nn.Module | None = None) -> MultiTaskFPN:
+def multitask_network(balancer: nn.Module, trunk: nn.Module | None = None, neck: Neck | None = None) -> MultiTaskFPN:
     """MultiTaskFPN itself, as small as can be: "instance" and "edge" read one level, "sem_seg" both."""
     torch.manual_seed(0)
     return MultiTaskFPN(
         backbone=trunk or ToyTrunk(),
         branches=[ToyBranch("instance", ("p2",)), ToyBranch("sem_seg", ("p2", "p3")), ToyBranch("edge", ("p3",))],
         balancer=balancer,
+        neck=neck,
         pixel_mean=(0.0, 0.0, 0.0),
         pixel_std=(1.0, 1.0, 1.0),
     )
