@@ -195,3 +195,14 @@ def add_part(cfg: CN, part: str) -> None:
 def _add_test(cfg: CN) -> None:
     cfg.TEST.MTL = CN()
     cfg.TEST.MTL.PER_IMAGE = False  # evaluators write what a bootstrap over images needs, inference/*/per_image/*.npz
+    _add_edge_scores(cfg.TEST.MTL)
+
+
+def _add_edge_scores(test: CN) -> None:
+    edge = test.EDGE = CN()  # as the BSDS benchmark scores
+    edge.MAX_DIST = 0.0075  # matching radius, as a fraction of the image's diagonal
+    edge.NMS = True  # maps are suppressed to their ridges first
+    edge.THIN = True  # the binary map of each threshold is thinned
+    edge.THRESHOLDS = 99  # k / (THRESHOLDS + 1), k = 1 .. THRESHOLDS
+    edge.HALF_TOLERANCE = True  # ODS_half beside it: at half of MAX_DIST
+    edge.CRISP = True  # ODS_crisp beside it: of the maps as they are, without NMS and thinning; half of the time

@@ -1,8 +1,18 @@
 """Evaluators: one per task, each scores the images that carry its label and leaves the others out."""
 
 from .edge import EdgeEvaluator
+from .edge_options import EdgeOptions
+from .edge_sets import EdgeSet, score_edges
 from .instance import InstanceEvaluator
 from .panoptic import PanopticEvaluator
 from .sem_seg import SemSegEvaluator
 
-__all__ = ["EdgeEvaluator", "InstanceEvaluator", "PanopticEvaluator", "SemSegEvaluator"]
+__all__ = [
+    "EdgeEvaluator",
+    "EdgeOptions",
+    "EdgeSet",
+    "InstanceEvaluator",
+    "PanopticEvaluator",
+    "SemSegEvaluator",
+    "score_edges",
+]

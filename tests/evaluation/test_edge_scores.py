@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from skimage.morphology import thin
 
+from mtl_d2.evaluation.edge_counts import edge_counts
 from mtl_d2.evaluation.edge_matching import match_pixels
-from mtl_d2.evaluation.edge_scores import edge_counts, edge_scores
+from mtl_d2.evaluation.edge_scores import edge_scores
 from mtl_d2.structures import edge_nms
 
 CRISP = {"nms": False, "thin": False}
