@@ -6,6 +6,12 @@ Each module has ``SUMMARY`` (one line), a docstring for ``--help``, ``add_argume
 
 from types import ModuleType
 
-from . import balance, joint, mapper, parity
+from . import balance, edges, joint, mapper, parity
 
-BENCHMARKS: dict[str, ModuleType] = {"joint": joint, "parity": parity, "mapper": mapper, "balance": balance}
+BENCHMARKS: dict[str, ModuleType] = {
+    "joint": joint,
+    "parity": parity,
+    "mapper": mapper,
+    "balance": balance,
+    "edges": edges,
+}
