@@ -80,7 +80,7 @@ class EdgeEvaluator(DatasetEvaluator):
 
     def evaluate(self) -> dict[str, dict[str, float]]:
         """Results on the first rank (see ``EdgeSet.metrics``), an empty dict on the others."""
-        gathered = comm.gather(self._pool.finish(), dst=0)
+        gathered = comm.gather(self._pool.finish())
         if not comm.is_main_process():
             return {}
         # By file name: an image that two ranks saw counts once.

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.modeling import build_model
 from detectron2.structures import BoxMode
 from PIL import Image
 from pycocotools import mask as mask_api
@@ -11,6 +12,8 @@ from pycocotools import mask as mask_api
 from mtl_d2.evaluation import EdgeEvaluator, EdgeOptions
 from mtl_d2.evaluation.edge import score_record
 from mtl_d2.evaluation.edge_ground_truth import ground_truth_edges, has_edge_label
+from mtl_d2.tasks.edge import EdgeBranch, score_options
+from mtl_d2.testing import tiny_cfg
 
 SIZE = (16, 20)
 CRISP = EdgeOptions(nms=False, thin=False)
@@ -207,3 +210,20 @@ def test_each_annotator_is_matched_and_recall_sums_over_them(tmp_path):
     assert one.tolist() == [[0, 16, 0, 16]]
     label = ground_truth_edges(drawn)
     assert (label[4, 2:18] == 1).all() and (label[12, 2:18] == 255).all() and (label > 0).sum() == 32
+
+
+def test_config_says_how_edges_are_scored_and_a_wrong_value_is_told_before_the_training(dataset):
+    cfg = tiny_cfg()
+    cfg.TEST.MTL.EDGE.MAX_DIST, cfg.TEST.MTL.EDGE.CRISP, cfg.TEST.MTL.EDGE.THRESHOLDS = 0.05, False, 9
+    options = EdgeOptions(max_dist=0.05, crisp=False, thresholds=9)
+    edge = torch.rand(SIZE, generator=torch.Generator().manual_seed(0))
+    results = run(EdgeBranch.build_evaluator(cfg, "edge_test", None), dataset, edge)
+    assert results == run(EdgeEvaluator("edge_test", options=options, workers=0), dataset, edge)
+    assert "ODS_crisp" not in results["edge"] and "ODS_half" in results["edge"]
+    cfg.TEST.MTL.EDGE.MAX_DIST = 3.0
+    with pytest.raises(ValueError, match=r"TEST\.MTL\.EDGE: max_dist .* found 3\.0"):
+        build_model(cfg)
+
+
+def test_defaults_of_the_config_are_the_benchmarks():
+    assert score_options(tiny_cfg()) == EdgeOptions()

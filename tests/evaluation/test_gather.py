@@ -6,7 +6,7 @@ import torch
 from detectron2.structures import BitMasks, Instances
 from detectron2.utils import comm
 
-from mtl_d2.evaluation import InstanceEvaluator, PanopticEvaluator, SemSegEvaluator
+from mtl_d2.evaluation import EdgeEvaluator, InstanceEvaluator, PanopticEvaluator, SemSegEvaluator
 from tests.evaluation.conftest import annotation, rectangle
 
 SIZE = (12, 12)
@@ -22,6 +22,7 @@ def dataset(register, save_label):
             "height": SIZE[0],
             "width": SIZE[1],
             "annotations": [annotation(mask)],
+            "edge_source": "instance",
             "sem_seg_file_name": save_label(mask.astype(np.uint8)),
         }
         for i in range(3)
@@ -38,6 +39,7 @@ def _output(shift):
     segments = [{"id": 1, "isthing": False, "category_id": 0}, {"id": 2, "isthing": True, "category_id": 0}]
     return {
         "instances": instances,
+        "edge": torch.as_tensor(mask ^ rectangle(*SIZE, 3 + shift, 3, 7 + shift, 7)).float(),
         "sem_seg": torch.stack([~masks[0], masks[0]]).float(),
         "panoptic_seg": (masks[0].int() + 1, segments),
     }
@@ -47,7 +49,7 @@ def _files(folder):
     return {path.name: path.read_bytes() for path in folder.glob("*")}
 
 
-@pytest.mark.parametrize("evaluator_class", [InstanceEvaluator, SemSegEvaluator, PanopticEvaluator])
+@pytest.mark.parametrize("evaluator_class", [InstanceEvaluator, SemSegEvaluator, PanopticEvaluator, EdgeEvaluator])
 def test_ranks_are_gathered(dataset, monkeypatch, tmp_path, evaluator_class):
     name, records = dataset
     outputs = [_output(shift) for shift in range(3)]
@@ -70,4 +72,4 @@ def test_ranks_are_gathered(dataset, monkeypatch, tmp_path, evaluator_class):
         assert results[group] == pytest.approx(metrics, nan_ok=True), group
     of_whole, of_first, of_second = (_files(tmp_path / x) for x in ("whole", "first", "second"))
     assert of_first == of_whole and of_second == {}
-    assert bool(of_whole) == (evaluator_class is InstanceEvaluator)
+    assert bool(of_whole) == (evaluator_class in (InstanceEvaluator, EdgeEvaluator))
