@@ -103,7 +103,7 @@ def test_scores_by_hand():
         ([(0.75, 0.3), (0.6, 0.8)], 0.8),  # all are above: the recall of the lowest precision
         ([(0.4, 0.9), (0.3, 0.95)], 0),  # none reaches it
         ([(0.5, 0.4), (0.5, 0.7), (1, 0.1)], 0.7),  # of one precision the greatest recall
-        ([(0.25, 0.9), (0.75, 0.3), None], 0.6),  # a threshold that no pixel passes is no point
+        ([(0.75, 0.3), (0.6, 0.8), None], 0.8),  # a threshold that no pixel passes is no point
         ([None, None], 0),
     ],
 )
