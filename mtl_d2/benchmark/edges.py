@@ -3,7 +3,7 @@
 Both match the same thinned binary maps (Sobel magnitudes, suppressed and cut at three thresholds) with the same true
 edges within 0.0075 of the diagonal. Ours may not find fewer pairs, and F over all matchings has to be within 0.001 of
 the reference's, whose assignment is randomised; then a pass over all of them is timed, in CPU seconds of this process.
-pyEdgeEval is compiled when it is installed: pip install --no-deps pyEdgeEval cython.
+pyEdgeEval is compiled when it is installed: pip install --no-deps pyEdgeEval.
 
   nuclei, with a whole set:   python tools/benchmark.py edges --dataset nuclei_val --whole-set
   without coco_mini:          python tools/benchmark.py edges --dataset shapes_val
@@ -97,7 +97,7 @@ def reference_matcher() -> Matcher:
         from pyEdgeEval._lib import correspond_pixels
     except ImportError as error:
         raise MissingExtraError(
-            "the reference is pyEdgeEval, which is not installed: pip install --no-deps pyEdgeEval cython (it needs a "
+            "the reference is pyEdgeEval, which is not installed: pip install --no-deps pyEdgeEval (it needs a "
             f"C++ compiler); found: {error}"
         ) from error
 
