@@ -22,7 +22,7 @@ ALLOWED = {
     "meta_arch": {"tasks", "modeling", "balancing", "structures"},
     "separate_networks": {"tasks", "meta_arch", "modeling"},
     "visualization": {"structures"},
-    "benchmark": {"balancing", "data", "engine", "structures", "tasks", "testing"},
+    "benchmark": {"balancing", "data", "engine", "evaluation", "structures", "tasks", "testing"},
     "comparison": {"benchmark", "data", "engine", "evaluation", "tasks", "visualization"},
     "collect_env": {"_require"},
     "_require": set(),

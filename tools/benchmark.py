@@ -16,6 +16,7 @@ Examples:
   against Detectron2's mapper:   python tools/benchmark.py mapper
   edge labels:                   python tools/benchmark.py edge_label
   the price of balancing:        python tools/benchmark.py balance --methods uncertainty upgrad
+  the edge score's matching:     python tools/benchmark.py edges --dataset nuclei_val
   to try a command:              python tools/benchmark.py joint --quick
   with another config key:       python tools/benchmark.py joint MODEL.RESNETS.DEPTH 101
 """
@@ -27,6 +28,7 @@ from pathlib import Path
 import torch
 
 import mtl_d2  # noqa: F401  registers the networks
+from mtl_d2.balancing import MissingExtraError
 from mtl_d2.benchmark import BENCHMARKS
 from mtl_d2.benchmark.report import render, write_findings
 from mtl_d2.engine.record import PACKAGE_DIR, git_state
@@ -50,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     checkout = git_state(PACKAGE_DIR)  # now: it may move on while this runs
     try:
         findings = BENCHMARKS[args.benchmark].run(args)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, MissingExtraError) as error:
         print(f"{Path(sys.argv[0]).name} {args.benchmark}: {error}", file=sys.stderr)
         return 2
     print(render(findings))

@@ -19,7 +19,7 @@ import mtl_d2  # noqa: F401  registers the datasets
 from mtl_d2.data import resolve_dataset
 from mtl_d2.engine.record import new_record, write_record
 from mtl_d2.engine.results_page import render_main_figures
-from mtl_d2.evaluation.edge import EdgeEvaluator
+from mtl_d2.evaluation import EdgeEvaluator, EdgeOptions
 from mtl_d2.evaluation.edge_ground_truth import has_edge_label
 from mtl_d2.structures import sobel_edges
 
@@ -31,7 +31,8 @@ def main() -> None:
     if not records:
         raise SystemExit(f"No image of {args.dataset} has an edge label: its records need edge_source.")
     records = records[: args.num_images]
-    evaluator = EdgeEvaluator(args.dataset, output_dir=args.output, max_dist=args.max_dist, workers=args.workers)
+    options = EdgeOptions(max_dist=args.max_dist)
+    evaluator = EdgeEvaluator(args.dataset, output_dir=args.output, options=options, workers=args.workers)
     start = time.perf_counter()
     for record in tqdm(records, disable=None):
         edge = sobel_edges(read_image(record["file_name"], format="BGR"))

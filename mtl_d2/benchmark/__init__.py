@@ -6,12 +6,13 @@ Each module has ``SUMMARY`` (one line), a docstring for ``--help``, ``add_argume
 
 from types import ModuleType
 
-from . import balance, edge_label, joint, mapper, parity
+from . import balance, edge_label, edges, joint, mapper, parity
 
 BENCHMARKS: dict[str, ModuleType] = {
     "joint": joint,
     "parity": parity,
     "mapper": mapper,
     "edge_label": edge_label,
+    "edges": edges,
     "balance": balance,
 }

@@ -2,8 +2,19 @@
 
 from .classification import ClassificationEvaluator
 from .edge import EdgeEvaluator
+from .edge_options import EdgeOptions
+from .edge_sets import EdgeSet, score_edges
 from .instance import InstanceEvaluator
 from .panoptic import PanopticEvaluator
 from .sem_seg import SemSegEvaluator
 
-__all__ = ["ClassificationEvaluator", "EdgeEvaluator", "InstanceEvaluator", "PanopticEvaluator", "SemSegEvaluator"]
+__all__ = [
+    "ClassificationEvaluator",
+    "EdgeEvaluator",
+    "EdgeOptions",
+    "EdgeSet",
+    "InstanceEvaluator",
+    "PanopticEvaluator",
+    "SemSegEvaluator",
+    "score_edges",
+]

@@ -2,33 +2,31 @@
 
 import json
 import logging
-import multiprocessing
 import os
-import sys
 from collections import OrderedDict
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
-from tqdm import tqdm
 
+from .edge_checks import check_prob
+from .edge_counts import BENCHMARK, image_counts
 from .edge_ground_truth import Record, annotator_edges, has_edge_label
-from .edge_scores import EdgeScores, check_prob, edge_counts, edge_scores
+from .edge_options import EdgeOptions
+from .edge_pool import ScoringPool, default_workers
+from .edge_scores import EdgeScores
+from .edge_sets import Counts, EdgeSet
 from .per_image import EdgeCounts
-
-_BACKLOG = 4  # images waiting for each scoring process, before inference has to wait
 
 logger = logging.getLogger(__name__)
 
 
 class EdgeEvaluator(DatasetEvaluator):
-    """ODS, OIS and AP of ``output["edge"]``, an (H, W) map in [0, 1] in the size of the record.
+    """ODS, OIS, AP and R50 of ``output["edge"]``, an (H, W) map in [0, 1] in the size of the record.
 
     Images without an edge label are left out. Images are scored in other processes while inference goes on.
 
@@ -37,10 +35,7 @@ class EdgeEvaluator(DatasetEvaluator):
         output_dir: where the first rank writes ``edge_counts.npz`` (file names, and (N, T, 4) counts as
             ``edge_counts`` returns them) and ``edge_pr.json`` (threshold, precision, recall and F, with the ODS
             and its threshold); None writes nothing.
-        max_dist: matching radius as a fraction of the image diagonal.
-        nms: whether to apply non-maximum suppression first.
-        thin: whether to thin each binary map; ``nms=False, thin=False`` scores crispness.
-        thresholds: number of thresholds.
+        options: how to score; None for the benchmark's way, with the half-tolerance and the crisp score beside it.
         workers: scoring processes of each rank; None shares the cores among the ranks, 0 scores in this
             process.
         per_image: write the counts in the form of the other evaluators too (see ``PerImage``).
@@ -54,10 +49,7 @@ class EdgeEvaluator(DatasetEvaluator):
         dataset_name: str,
         *,
         output_dir: str | os.PathLike | None = None,
-        max_dist: float = 0.0075,
-        nms: bool = True,
-        thin: bool = True,
-        thresholds: int = 99,
+        options: EdgeOptions | None = None,
         workers: int | None = None,
         per_image: bool = False,
     ):
@@ -65,26 +57,17 @@ class EdgeEvaluator(DatasetEvaluator):
         self.scores: EdgeScores | None = None
         self._dataset_name = dataset_name
         self._output_dir = None if output_dir is None else Path(output_dir)
-        self._workers = _default_workers() if workers is None else workers
-        self._thresholds = thresholds
+        self._options = options or EdgeOptions()
         self._per_image = per_image
         ignore_label = MetadataCatalog.get(dataset_name).get("ignore_label", 255)
-        self._score = partial(
-            score_record,
-            ignore_label=ignore_label,
-            max_dist=max_dist,
-            nms=nms,
-            thin=thin,
-            thresholds=thresholds,
-        )
+        self._score = partial(score_record, ignore_label=ignore_label, options=self._options)
         self._records: dict[str, Record] | None = None
-        self._pool: ProcessPoolExecutor | None = None
-        self.reset()
+        self._workers = default_workers(comm.get_local_size()) if workers is None else workers
+        self._pool = ScoringPool(self._workers)
 
     def reset(self) -> None:
-        self._close_pool()
-        self._counts: dict[str, np.ndarray] = {}
-        self._pending: dict[Future, str] = {}
+        self._pool.close()
+        self._pool = ScoringPool(self._workers)
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         if self._records is None:
@@ -93,71 +76,38 @@ class EdgeEvaluator(DatasetEvaluator):
         for dataset_dict, output in zip(inputs, outputs, strict=True):
             record = self._records.get(dataset_dict["file_name"])
             if record is not None:
-                self._submit(record, _edge_map(record, output))
-
-    def _submit(self, record: Record, prob: np.ndarray) -> None:
-        file_name = record["file_name"]
-        if self._workers == 0:
-            self._counts[file_name] = self._score(record, prob)
-            return
-        if self._pool is None:
-            self._pool = _start_pool(self._workers)
-        self._pending[self._pool.submit(self._score, record, prob)] = file_name
-        while len(self._pending) > _BACKLOG * self._workers:
-            self._collect(wait(self._pending, return_when=FIRST_COMPLETED).done)
-
-    def _collect(self, done: set[Future]) -> None:
-        for future in done:
-            file_name = self._pending.pop(future)
-            self._counts[file_name] = future.result()
+                self._pool.submit(record["file_name"], self._score, record, _edge_map(record, output))
 
     def evaluate(self) -> dict[str, dict[str, float]]:
-        """Results on the first rank, an empty dict on the others."""
-        self._finish()
-        gathered = comm.gather(self._counts, dst=0)
+        """Results on the first rank (see ``EdgeSet.metrics``), an empty dict on the others."""
+        gathered = comm.gather(self._pool.finish())
         if not comm.is_main_process():
             return {}
         # By file name: an image that two ranks saw counts once.
-        counts = {name: value for part in gathered for name, value in part.items()}
+        found = {name: value for part in gathered for name, value in part.items()}
+        counts = {name: found[name] for name in sorted(found)}
         self.num_images = len(counts)
         if not counts:
             logger.warning("No image of %s that was evaluated has an edge label.", self._dataset_name)
-        names = sorted(counts)
-        stacked = np.array([counts[name] for name in names]).reshape(len(names), self._thresholds, 4)
-        self.scores = edge_scores(stacked)
+        scored = EdgeSet.of(counts, self._options)
+        self.scores = scored.scores
         if self._output_dir is not None:
-            _save(self._output_dir, names, stacked)
-            _save_curve(self._output_dir, self._dataset_name, self.scores)
-            if self._per_image:
-                EdgeCounts(tuple(names), stacked).write(self._output_dir, "edge")
-        results = {
-            "ODS": self.scores.ODS,
-            "OIS": self.scores.OIS,
-            "AP": self.scores.AP,
-            "ODS_threshold": self.scores.ods_threshold,
-        }
-        return OrderedDict(edge=results)
+            self._save(self._output_dir, scored)
+        return OrderedDict(edge=scored.metrics())
 
-    def _finish(self) -> None:
-        try:
-            with tqdm(total=len(self._pending), desc="edge scores", disable=None, leave=False) as progress:
-                while self._pending:
-                    done = wait(self._pending, return_when=FIRST_COMPLETED).done
-                    self._collect(done)
-                    progress.update(len(done))
-        finally:
-            self._close_pool()
-
-    def _close_pool(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-            self._pool = None
+    def _save(self, output_dir: Path, scored: EdgeSet) -> None:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        names, counts = np.array(scored.names, dtype=str), scored.counts[BENCHMARK]
+        np.savez_compressed(output_dir / "edge_counts.npz", file_names=names, counts=counts)
+        (output_dir / "edge_pr.json").write_text(json.dumps(scored.scores.as_curve(self._dataset_name)))
+        if self._per_image:
+            EdgeCounts(scored.names, counts).write(output_dir, "edge")
 
 
-def score_record(record: Record, prob: np.ndarray, *, ignore_label: int, **options: Any) -> np.ndarray:
-    """``edge_counts`` of one image against the ground truth of its record."""
+def score_record(record: Record, prob: np.ndarray, *, ignore_label: int, options: EdgeOptions) -> Counts:
+    """``image_counts`` of one image against the ground truth of its record."""
     edges = annotator_edges(record, ignore_label)
-    return edge_counts(prob, [edge == 1 for edge in edges], edges[0] == 255, **options)
+    return image_counts(prob, [edge == 1 for edge in edges], edges[0] == 255, options, name=str(record["file_name"]))
 
 
 def _edge_map(record: Record, output: dict) -> np.ndarray:
@@ -169,37 +119,3 @@ def _edge_map(record: Record, output: dict) -> np.ndarray:
         prob = prob.detach().float().cpu().numpy()
     check_prob(prob, (record["height"], record["width"]), name)
     return prob
-
-
-def _default_workers() -> int:
-    if multiprocessing.current_process().daemon:  # may not have children
-        return 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // comm.get_local_size())
-
-
-def _start_pool(workers: int) -> ProcessPoolExecutor:
-    # Forked, as PyTorch's data loader workers are: a spawned process would import torch, and the caller's
-    # script, which takes seconds. What runs there is numpy and scipy, without threads and without CUDA.
-    # Elsewhere than on Linux a fork is not safe.
-    method = "fork" if sys.platform == "linux" else "spawn"
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context(method))
-
-
-def _save(output_dir: Path, names: list[str], counts: np.ndarray) -> None:
-    output_dir.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(output_dir / "edge_counts.npz", file_names=np.array(names, dtype=str), counts=counts)
-
-
-def _save_curve(output_dir: Path, dataset_name: str, scores: EdgeScores) -> None:
-    """Without an image there is no curve: null, since NaN is no JSON."""
-    defined = not np.isnan(scores.ODS)
-    curve = {"precision": scores.precision, "recall": scores.recall, "f": scores.f_measure}
-    content = {
-        "dataset": dataset_name,
-        "threshold": scores.thresholds.tolist(),
-        **{key: values.tolist() if defined else None for key, values in curve.items()},
-        "ODS": scores.ODS if defined else None,
-        "ODS_threshold": scores.ods_threshold if defined else None,
-    }
-    (output_dir / "edge_pr.json").write_text(json.dumps(content))

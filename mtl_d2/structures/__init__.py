@@ -2,6 +2,7 @@
 label maps on disk."""
 
 from .box_masks import BoxMask, BoxMasks
+from .bsds import read_bsds_boundaries
 from .edge_nms import edge_nms, sobel_edges
 from .edges import downsample_edges, edge_consensus, edge_files, edges_from_ids, id_map
 from .label_maps import LabelMapError, read_label_map, read_semantic_ids
@@ -17,6 +18,7 @@ __all__ = [
     "edge_nms",
     "edges_from_ids",
     "id_map",
+    "read_bsds_boundaries",
     "read_label_map",
     "read_semantic_ids",
     "sobel_edges",

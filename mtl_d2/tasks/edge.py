@@ -7,7 +7,7 @@ from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from torch import Tensor, nn
 
-from ..evaluation import EdgeEvaluator
+from ..evaluation import EdgeEvaluator, EdgeOptions
 from ..modeling.edge import build_edge_head
 from ..modeling.postprocessing import resize_dense
 from ..modeling.shared_names import EDGE_LOGITS
@@ -36,6 +36,7 @@ class EdgeBranch(TaskBranch):
 
     @classmethod
     def build(cls, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> "EdgeBranch":
+        score_options(cfg)  # what cannot be scored is told before the training
         return cls(build_edge_head(cfg, input_shape))
 
     @property
@@ -69,4 +70,17 @@ class EdgeBranch(TaskBranch):
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str, output_dir: str | None) -> EdgeEvaluator:
-        return EdgeEvaluator(dataset_name, output_dir=output_dir, per_image=cfg.TEST.MTL.PER_IMAGE)
+        options = score_options(cfg)
+        return EdgeEvaluator(dataset_name, output_dir=output_dir, options=options, per_image=cfg.TEST.MTL.PER_IMAGE)
+
+
+def score_options(cfg: CfgNode) -> EdgeOptions:
+    """How TEST.MTL.EDGE has edges scored.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+    try:
+        return EdgeOptions(**{key.lower(): value for key, value in cfg.TEST.MTL.EDGE.items()})
+    except ValueError as error:
+        raise ValueError(f"TEST.MTL.EDGE: {error}") from error

@@ -4,14 +4,20 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.modeling import build_model
 from detectron2.structures import BoxMode
 from PIL import Image
 from pycocotools import mask as mask_api
 
-from mtl_d2.evaluation.edge import EdgeEvaluator, score_record
+from mtl_d2.evaluation import EdgeEvaluator, EdgeOptions
+from mtl_d2.evaluation.edge import score_record
 from mtl_d2.evaluation.edge_ground_truth import ground_truth_edges, has_edge_label
+from mtl_d2.tasks.edge import EdgeBranch, score_options
+from mtl_d2.testing import tiny_cfg
 
 SIZE = (16, 20)
+CRISP = EdgeOptions(nms=False, thin=False)
+ONE = EdgeOptions(nms=False, thresholds=1)
 BOX = [4, 3, 12, 10]  # x0, y0, x1, y1 of the only object
 
 
@@ -126,11 +132,11 @@ def run(evaluator: EdgeEvaluator, records: list[dict], edge: torch.Tensor) -> di
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_perfect_edges_score_one_on_labelled_images_alone(dataset, tmp_path, workers):
-    evaluator = EdgeEvaluator("edge_test", output_dir=tmp_path, workers=workers, nms=False, thin=False)
+    evaluator = EdgeEvaluator("edge_test", output_dir=tmp_path, workers=workers, options=CRISP)
     for _ in range(2):  # an evaluator is used again at the next evaluation
         results = run(evaluator, dataset, torch.from_numpy(box_edges()).float())
         assert results["edge"]["ODS"] == pytest.approx(1) and results["edge"]["OIS"] == pytest.approx(1)
-        assert set(results["edge"]) == {"ODS", "OIS", "AP", "ODS_threshold"}
+        assert set(results["edge"]) == {"ODS", "OIS", "AP", "R50", "ODS_threshold", "ODS_half", "ODS_crisp"}
         assert evaluator.num_images == 2
     saved = np.load(tmp_path / "edge_counts.npz")
     assert saved["file_names"].tolist() == ["a.png", "b.png"] and saved["counts"].shape == (2, 99, 4)
@@ -143,7 +149,9 @@ def test_perfect_edges_score_one_on_labelled_images_alone(dataset, tmp_path, wor
 def test_written_curve_reaches_the_ods_of_the_report_and_no_more(dataset, tmp_path):
     noise = torch.rand(SIZE, generator=torch.Generator().manual_seed(1))
     soft = 0.6 * torch.from_numpy(box_edges()).float() + 0.4 * noise
-    results = run(EdgeEvaluator("edge_test", output_dir=tmp_path, workers=0, max_dist=0.05), dataset, soft)["edge"]
+    results = run(
+        EdgeEvaluator("edge_test", output_dir=tmp_path, workers=0, options=EdgeOptions(max_dist=0.05)), dataset, soft
+    )["edge"]
     curve = json.loads((tmp_path / "edge_pr.json").read_text())
     assert (curve["ODS"], curve["ODS_threshold"]) == (results["ODS"], results["ODS_threshold"])
     precision, recall = np.array(curve["precision"]), np.array(curve["recall"])
@@ -196,9 +204,26 @@ def test_each_annotator_is_matched_and_recall_sums_over_them(tmp_path):
         names.append(str(tmp_path / f"{i}.png"))
         Image.fromarray(edge).save(names[-1])
     drawn = record(POLYGON, edge_file_name=names)
-    counts = score_record(drawn, prob, ignore_label=255, nms=False, thresholds=1)
+    counts = score_record(drawn, prob, ignore_label=255, options=ONE)["benchmark"]
     assert counts.tolist() == [[16, 16, 32, 48]]  # all of the prediction is right, two of three annotators are met
-    one = score_record(record(POLYGON, edge_file_name=names[2]), prob, ignore_label=255, nms=False, thresholds=1)
+    one = score_record(record(POLYGON, edge_file_name=names[2]), prob, ignore_label=255, options=ONE)["benchmark"]
     assert one.tolist() == [[0, 16, 0, 16]]
     label = ground_truth_edges(drawn)
     assert (label[4, 2:18] == 1).all() and (label[12, 2:18] == 255).all() and (label > 0).sum() == 32
+
+
+def test_config_says_how_edges_are_scored_and_a_wrong_value_is_told_before_the_training(dataset):
+    cfg = tiny_cfg()
+    cfg.TEST.MTL.EDGE.MAX_DIST, cfg.TEST.MTL.EDGE.CRISP, cfg.TEST.MTL.EDGE.THRESHOLDS = 0.05, False, 9
+    options = EdgeOptions(max_dist=0.05, crisp=False, thresholds=9)
+    edge = torch.rand(SIZE, generator=torch.Generator().manual_seed(0))
+    results = run(EdgeBranch.build_evaluator(cfg, "edge_test", None), dataset, edge)
+    assert results == run(EdgeEvaluator("edge_test", options=options, workers=0), dataset, edge)
+    assert "ODS_crisp" not in results["edge"] and "ODS_half" in results["edge"]
+    cfg.TEST.MTL.EDGE.MAX_DIST = 3.0
+    with pytest.raises(ValueError, match=r"TEST\.MTL\.EDGE: max_dist .* found 3\.0"):
+        build_model(cfg)
+
+
+def test_defaults_of_the_config_are_the_benchmarks():
+    assert score_options(tiny_cfg()) == EdgeOptions()

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from skimage.morphology import thin
 
+from mtl_d2.evaluation.edge_counts import edge_counts
 from mtl_d2.evaluation.edge_matching import match_pixels
-from mtl_d2.evaluation.edge_scores import edge_counts, edge_scores
+from mtl_d2.evaluation.edge_scores import edge_scores
 from mtl_d2.structures import edge_nms
 
 CRISP = {"nms": False, "thin": False}
@@ -95,6 +96,22 @@ def test_scores_by_hand():
     assert pytest.approx(51 * 0.75 / 100) == scores.AP
 
 
+@pytest.mark.parametrize(
+    ("points", "expected"),
+    [
+        ([(0.25, 0.9), (0.75, 0.3)], 0.6),  # halfway between the two
+        ([(0.75, 0.3), (0.6, 0.8)], 0.8),  # all are above: the recall of the lowest precision
+        ([(0.4, 0.9), (0.3, 0.95)], 0),  # none reaches it
+        ([(0.5, 0.4), (0.5, 0.7), (1, 0.1)], 0.7),  # of one precision the greatest recall
+        ([(0.75, 0.3), (0.6, 0.8), None], 0.8),  # a threshold that no pixel passes is no point
+        ([None, None], 0),
+    ],
+)
+def test_r50_by_hand(points, expected):
+    rows = [[0, 0, 0, 100] if p is None else [100 * p[0], 100, 100 * p[1], 100] for p in points]
+    assert pytest.approx(expected) == edge_scores(np.array([rows]).round().astype(int)).R50
+
+
 def test_ois_takes_each_image_at_its_own_threshold():
     first, second = [[10, 10, 10, 10], [0, 0, 0, 10]], [[10, 40, 10, 10], [10, 10, 10, 10]]
     scores = edge_scores(np.array([first, second]))
@@ -103,7 +120,8 @@ def test_ois_takes_each_image_at_its_own_threshold():
 
 
 def test_no_image_has_no_score():
-    assert np.isnan(edge_scores(np.zeros((0, 99, 4), int)).ODS)
+    scores = edge_scores(np.zeros((0, 99, 4), int))
+    assert np.isnan([scores.ODS, scores.OIS, scores.AP, scores.R50, scores.ods_threshold]).all()
 
 
 @pytest.mark.parametrize(

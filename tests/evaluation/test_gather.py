@@ -8,7 +8,7 @@ import torch
 from detectron2.structures import BitMasks, Instances
 from detectron2.utils import comm
 
-from mtl_d2.evaluation import InstanceEvaluator, PanopticEvaluator, SemSegEvaluator
+from mtl_d2.evaluation import EdgeEvaluator, InstanceEvaluator, PanopticEvaluator, SemSegEvaluator
 from tests.evaluation.conftest import annotation, rectangle
 
 SIZE = (12, 12)
@@ -24,6 +24,7 @@ def dataset(register, save_label):
             "height": SIZE[0],
             "width": SIZE[1],
             "annotations": [annotation(mask)],
+            "edge_source": "instance",
             "sem_seg_file_name": save_label(mask.astype(np.uint8)),
         }
         for i in range(3)
@@ -40,6 +41,7 @@ def _output(shift):
     segments = [{"id": 1, "isthing": False, "category_id": 0}, {"id": 2, "isthing": True, "category_id": 0}]
     return {
         "instances": instances,
+        "edge": torch.as_tensor(mask ^ rectangle(*SIZE, 3 + shift, 3, 7 + shift, 7)).float(),
         "sem_seg": torch.stack([~masks[0], masks[0]]).float(),
         "panoptic_seg": (masks[0].int() + 1, segments),
     }
@@ -54,7 +56,8 @@ def _with_boundaries(evaluator_class):
 
 
 @pytest.mark.parametrize(
-    "evaluator_class", [_with_boundaries(InstanceEvaluator), _with_boundaries(SemSegEvaluator), PanopticEvaluator]
+    "evaluator_class",
+    [_with_boundaries(InstanceEvaluator), _with_boundaries(SemSegEvaluator), PanopticEvaluator, EdgeEvaluator],
 )
 def test_ranks_are_gathered(dataset, monkeypatch, tmp_path, evaluator_class):
     name, records = dataset
@@ -81,4 +84,4 @@ def test_ranks_are_gathered(dataset, monkeypatch, tmp_path, evaluator_class):
         assert results[group] == pytest.approx(metrics, nan_ok=True), group
     of_whole, of_first, of_second = (_files(tmp_path / x) for x in ("whole", "first", "second"))
     assert of_first == of_whole and of_second == {}
-    assert bool(of_whole) == isinstance(whole, InstanceEvaluator)
+    assert bool(of_whole) == isinstance(whole, (InstanceEvaluator, EdgeEvaluator))

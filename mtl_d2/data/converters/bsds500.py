@@ -13,12 +13,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from scipy.io import loadmat
-
 from mtl_d2.data.converters.files import require_folder
 from mtl_d2.data.converters.split import Item, Labels, Split
 from mtl_d2.data.schema import DatasetError
+from mtl_d2.structures import read_bsds_boundaries
 
 SUMMARY = "BSDS500, edges from several annotators"
 SPLITS = ("train", "val", "test")
@@ -56,18 +54,7 @@ def read_labels(item: Item) -> Labels:
     if not Path(path).is_file():
         raise DatasetError(f"{path}: no such file, expected the ground truth of {item.file_name}; restore it.")
     try:
-        cells = loadmat(path, variable_names=["groundTruth"])["groundTruth"].reshape(-1)
-        edges = [np.asarray(cell["Boundaries"][0, 0]) != 0 for cell in cells]
-    except (KeyError, IndexError, TypeError, ValueError, NotImplementedError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise DatasetError(
-            f"{path}: {type(error).__name__} ({reason}), expected a MATLAB 5 file whose 'groundTruth' is a cell array "
-            "of structs with 'Boundaries'; download it again."
-        ) from error
-    sizes = {edge.shape for edge in edges}
-    if len(sizes) != 1 or edges[0].ndim != 2:
-        raise DatasetError(
-            f"{path}: found 'Boundaries' of the shapes {sorted(sizes)}, expected those of one annotator or more, all "
-            "of the image's size; restore the file."
-        )
+        edges = read_bsds_boundaries(path)
+    except ValueError as error:
+        raise DatasetError(str(error)) from error
     return Labels(edges[0].shape, edges=edges)
