@@ -68,6 +68,11 @@ class CopyPasteMapper:
                 "INPUT.MTL.COPY_PASTE.PROB: found no image with masks of objects to copy; set it to 0, or add a "
                 "'segmentation' to the annotations of DATASETS.TRAIN."
             )
+        if "keypoint" in mapper.tasks:
+            raise ValueError(
+                "INPUT.MTL.COPY_PASTE.PROB: MODEL.MTL.TASKS has 'keypoint', and keypoints are not pasted; set it to 0, "
+                "or leave that task out."
+            )
         if mapper.extra_targets:
             raise ValueError(
                 "INPUT.MTL.COPY_PASTE.PROB: a task of MODEL.MTL.TASKS makes labels of its own, which cannot be pasted; "

@@ -118,7 +118,8 @@ def description_metadata(
         del values["stuff_ids"]
     if description.keypoints is not None:
         values["keypoint_names"] = list(description.keypoints.names)
-        values["keypoint_flip_map"] = list(description.keypoints.flip_pairs)
+        if description.keypoints.flip_pairs is not None:
+            values["keypoint_flip_map"] = list(description.keypoints.flip_pairs)
     if description.image_labels is not None:
         values["image_label_classes"] = list(description.image_labels.classes)
     return values

@@ -9,11 +9,14 @@ TASK_LABELS: dict[str, tuple[str, ...]] = {  # task -> keys of a record, any of 
     "instance": ("annotations",),
     "sem_seg": ("sem_seg_file_name",),
     "edge": ("edge_file_name", "edge_source"),
+    "keypoint": ("annotations",),  # of which one has "keypoints"
 }
 
 
 def is_labelled(record: Record, task: str) -> bool:
     """Return whether a record carries a label of one of :data:`TASK_LABELS`; an empty label is a label."""
+    if task == "keypoint":
+        return any("keypoints" in annotation for annotation in record.get("annotations", ()))
     return any(record.get(key) not in (None, "none") for key in TASK_LABELS[task])
 
 
