@@ -153,7 +153,7 @@ def _add_solver(cfg: CN) -> None:
     mtl.MAX_BAD_STEPS = 10  # so many steps in a row with an infinite or NaN loss stop the training
 
     mtl.PARTS = CN()  # what the optimizer and the schedule do with a part of the network
-    for part in ("backbone", "instance", "sem_seg", "edge", "balancer"):
+    for part in ("backbone", "instance", "sem_seg", "edge", "keypoint", "balancer"):
         add_part(cfg, part)
 
     mtl.SCHEDULE = CN()  # which tasks are in the loss of a step, beside START and STOP of PARTS

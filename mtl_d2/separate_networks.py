@@ -3,7 +3,7 @@
 import random
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -119,9 +119,10 @@ class SeparateTaskNetworks(nn.Module):
         if not do_postprocess:
             return {task: outputs[task] for task, outputs in found.items()}  # type: ignore[call-overload]
         answers: list[dict[str, Any]] = [{} for _ in batched_inputs]
-        for of_task in found.values():
-            for answer, part in zip(answers, of_task, strict=True):
-                answer.update(cast(dict[str, Any], part))
+        # A task's own answer has its key; those of another's network under the same key are <task>_<key>.
+        for task in sorted(found, key=lambda task: len(self.branches[task].depends_on)):
+            for answer, part in zip(answers, found[task], strict=True):
+                answer.update({f"{task}_{key}" if key in answer else key: value for key, value in part.items()})
         for answer in answers:
             if self.panoptic and {"instances", "sem_seg"} <= set(answer):
                 answer["panoptic_seg"] = self.panoptic(answer["instances"], answer["sem_seg"])

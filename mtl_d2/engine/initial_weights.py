@@ -90,7 +90,7 @@ def parts_of(cfg: CfgNode, model: Any) -> list[Part]:
             raise WeightsError(f"{_KEY}.{name}.{unknown[0]}: no such task in MODEL.MTL.TASKS {list(branches)}.")
     trunk = [Part(f"{_KEY}.TRUNK", tuple(options.TRUNK), ("backbone.",))] if options.TRUNK else []
     heads = [
-        Part(f"{_KEY}.HEADS.{task}", (file,), tuple(f"{name}." for name in branches[task].modules))
+        Part(f"{_KEY}.HEADS.{task}", (file,), tuple(f"{name}." for name in branches[task].owned_modules))
         for task, file in options.HEADS.items()
     ]
     networks = [

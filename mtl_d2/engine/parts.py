@@ -16,7 +16,10 @@ def find_parts(model: nn.Module) -> dict[str, list[nn.Module]]:
         model: not wrapped for DDP, such as ``MultiTaskFPN``; what it lacks of ``backbone``, ``branches`` and
             ``balancer`` is no part. The backbone of ``SeparateTaskNetworks`` is that of all of them.
     """
-    tasks = {task: list(branch.modules.values()) for task, branch in getattr(model, "branches", {}).items()}
+    tasks = {task: list(branch.owned_modules.values()) for task, branch in getattr(model, "branches", {}).items()}
+    if isinstance(model, SeparateTaskNetworks):  # what a task depends on is its network's own
+        networks = {task: model.network_of(task).branches.values() for task in model.networks}
+        tasks = {task: [m for b in branches for m in b.owned_modules.values()] for task, branches in networks.items()}
     others = {name: [module] for name in (BACKBONE, BALANCER) if (module := getattr(model, name, None)) is not None}
     if isinstance(model, SeparateTaskNetworks):
         others[BACKBONE] = [model.network_of(task).backbone for task in model.networks]

@@ -2,7 +2,8 @@
 
 from .edge import EdgeEvaluator
 from .instance import InstanceEvaluator
+from .keypoint import KeypointEvaluator
 from .panoptic import PanopticEvaluator
 from .sem_seg import SemSegEvaluator
 
-__all__ = ["EdgeEvaluator", "InstanceEvaluator", "PanopticEvaluator", "SemSegEvaluator"]
+__all__ = ["EdgeEvaluator", "InstanceEvaluator", "KeypointEvaluator", "PanopticEvaluator", "SemSegEvaluator"]

@@ -114,10 +114,18 @@ class MaskMatches(Matches):
     metric = "segm/AP"
 
 
+class KeypointMatches(Matches):
+    """AP of keypoints."""
+
+    metric = "keypoints/AP"
+
+
+_MATCHES: dict[str, type[Matches]] = {"bbox": BoxMatches, "segm": MaskMatches, "keypoints": KeypointMatches}
+
+
 def write_matches(folder: str | os.PathLike, names: tuple[str, ...], matches: ImageMatches, iou_type: IoUType) -> None:
-    """Write the statistics of boxes or masks below ``folder``."""
-    kind = MaskMatches if iou_type == "segm" else BoxMatches
-    kind(names, matches).write(Path(folder), iou_type)
+    """Write the statistics of boxes, masks or keypoints below ``folder``."""
+    _MATCHES[iou_type](names, matches).write(Path(folder), iou_type)
 
 
 def read_per_image(folder: Path, metric: str) -> PerImage | None:
@@ -127,7 +135,7 @@ def read_per_image(folder: Path, metric: str) -> PerImage | None:
         None where there is no such file, or where it is of a metric that this package does not know.
     """
     path = folder / FOLDER / f"{metric.partition('/')[0]}.npz"
-    kinds: dict[str, Any] = {kind.metric: kind for kind in (Confusions, EdgeCounts, BoxMatches, MaskMatches)}
+    kinds: dict[str, Any] = {kind.metric: kind for kind in (Confusions, EdgeCounts, *_MATCHES.values())}
     if metric not in kinds or not path.is_file():
         return None
     with np.load(path, allow_pickle=False) as file:
