@@ -69,7 +69,7 @@ def draw_images(args: argparse.Namespace, cfg: CfgNode, dataset: str) -> Iterato
     """File name and picture, or the reason why there is none, of each image."""
     records = get_records([dataset], tasks=cfg.MODEL.MTL.TASKS, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS)
     metadata = MetadataCatalog.get(dataset)
-    label_keys = [key for task in cfg.MODEL.MTL.TASKS for key in get_task(task).label_keys]
+    label_keys = list(dict.fromkeys(key for task in cfg.MODEL.MTL.TASKS for key in get_task(task).label_keys))
     rows = build_mappers(cfg, records, args.augment, args.samples)
     chosen = np.unique(np.linspace(0, len(records) - 1, min(args.num_images, len(records))).round().astype(int))
     for index in tqdm(chosen.tolist(), unit="image", disable=None):

@@ -90,6 +90,10 @@ class Predictor:
         self.augmentations = build_augmentations(self.cfg, is_train=False)
         self.model = build_model(self.cfg).eval()
         self.tasks = self._check_tasks(self.model.branches if tasks is None else tasks)
+        if tta and "keypoint" in self.tasks:
+            raise ValueError(
+                "tta: test-time augmentation does not do keypoints: leave it off, or 'keypoint' out of tasks."
+            )
         path = os.fspath(self.cfg.MODEL.WEIGHTS if weights is None else weights)
         if not path:
             raise ValueError("there are no weights: give a checkpoint (weights=, --weights, or MODEL.WEIGHTS).")
@@ -193,7 +197,7 @@ def _check_heads(report: LoadReport, model: Any, tasks: Sequence[str]) -> None:
     """Raise ValueError where a task's layers kept their random values."""
     lacking = [*report.missing, *(key for key, _, _ in report.reinitialised)]
     for task in model.with_dependencies(tasks):
-        heads = [f".{name}." for name in model.branches[task].modules]  # below networks.<task>. or at the top
+        heads = [f".{name}." for name in model.branches[task].owned_modules]  # below networks.<task>. or at the top
         keys = [key for key in lacking if any(head in f".{key}" for head in heads) and "num_batches" not in key]
         if keys:
             raise ValueError(

@@ -13,7 +13,7 @@ from mtl_d2.visualization.metrics_file import Series
 
 SCORES = ("bbox/AP50", "segm/AP50", "sem_seg/mIoU", "edge/ODS", "panoptic_seg/PQ")
 COLUMNS = 4
-_UNITS = {**dict.fromkeys(("bbox", "segm", "sem_seg", "panoptic_seg"), "%"), "edge": "0 to 1"}
+_UNITS = {**dict.fromkeys(("bbox", "segm", "keypoints", "sem_seg", "panoptic_seg"), "%"), "edge": "0 to 1"}
 _SPANS = {"%": 10.0, "0 to 1": 0.1}  # that an axis shows at least: a tenth of a point is not to look like a leap
 _MANY_POINTS = 150  # more of them are drawn faintly, with their running mean on top
 

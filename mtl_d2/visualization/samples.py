@@ -13,7 +13,12 @@ from mtl_d2.visualization.labels import Labels
 from mtl_d2.visualization.panel import Cell, draw_row, label_cells, legend_cell
 
 NO_LABEL = "no label"
-_TITLES = {"instances": "Labelled instances", "sem_seg": "Labelled semantics", "edge": "Labelled edges"}
+_TITLES = {
+    "instances": "Labelled instances",
+    "keypoints": "Labelled keypoints",
+    "sem_seg": "Labelled semantics",
+    "edge": "Labelled edges",
+}
 
 
 def draw_samples(
