@@ -147,7 +147,7 @@ def _write_split(folder: Path, recipe: Recipe, split: str, workers: int) -> None
 def _add_keypoints(folder: Path, recipe: Recipe, split: str, workers: int) -> None:
     """Write the keypoints beside the instances of a folder that was made without them."""
     path, source = folder / f"keypoints_{split}.json", folder / f"instances_{split}.json"
-    if path.exists():
+    if path.exists() or not source.exists():
         return
     drawn = _for_each_scene(functools.partial(_draw_annotations, recipe, split), recipe, split, workers)
     annotations = [a for of_image in drawn for a in of_image]

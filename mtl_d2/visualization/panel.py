@@ -58,6 +58,8 @@ def draw_panel(
     scale = drawing_scale(*image.shape[:2])
     predicted = _predicted_cells(image, scale, prediction, metadata, score_threshold)
     truth = label_cells(image, scale, labels or {}, metadata)
+    if predicted and "keypoints" not in predicted:  # they come with the instances' labels, and few networks answer them
+        truth.pop("keypoints", None)
     columns = [c for c in (*COLUMNS, *OWN_CELLS) if c in predicted or c in truth]
     first: Cell = (f"Input {name}".strip(), resize_image(image, scale))
     legend = legend_cell(image, scale, prediction, labels or {}, metadata)
