@@ -3,7 +3,7 @@
 import random
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -122,7 +122,8 @@ class SeparateTaskNetworks(nn.Module):
         # A task's own answer has its key; those of another's network under the same key are <task>_<key>.
         for task in sorted(found, key=lambda task: len(self.branches[task].depends_on)):
             for answer, part in zip(answers, found[task], strict=True):
-                answer.update({f"{task}_{key}" if key in answer else key: value for key, value in part.items()})
+                own = cast(dict[str, Any], part)
+                answer.update({f"{task}_{key}" if key in answer else key: value for key, value in own.items()})
         for answer in answers:
             if self.panoptic and {"instances", "sem_seg"} <= set(answer):
                 answer["panoptic_seg"] = self.panoptic(answer["instances"], answer["sem_seg"])

@@ -98,8 +98,8 @@ class DatasetSchema:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         if not self.stuff_classes:  # Detectron2 asks with hasattr whether a dataset has a kind of label
             del values["stuff_ids"]
-        optional = ("thing_classes", "stuff_classes", "thing_colors", "stuff_colors")
-        optional += ("keypoint_names", "keypoint_connection_rules")
+        optional = {"thing_classes", "stuff_classes", "thing_colors", "stuff_colors"}
+        optional |= {"keypoint_names", "keypoint_connection_rules"}
         values = {k: v for k, v in values.items() if v is not None and (k not in optional or len(v) > 0)}
         values = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
         return {**values, "evaluator_type": EVALUATOR_TYPE}

@@ -135,7 +135,8 @@ def read_per_image(folder: Path, metric: str) -> PerImage | None:
         None where there is no such file, or where it is of a metric that this package does not know.
     """
     path = folder / FOLDER / f"{metric.partition('/')[0]}.npz"
-    kinds: dict[str, Any] = {kind.metric: kind for kind in (Confusions, EdgeCounts, *_MATCHES.values())}
+    known: tuple[type[PerImage], ...] = (Confusions, EdgeCounts, *_MATCHES.values())
+    kinds: dict[str, Any] = {kind.metric: kind for kind in known}
     if metric not in kinds or not path.is_file():
         return None
     with np.load(path, allow_pickle=False) as file:
