@@ -280,7 +280,8 @@ def _add_solver(cfg: CN) -> None:
     mtl.MAX_BAD_STEPS = 10  # so many steps in a row with an infinite or NaN loss stop the training
 
     mtl.PARTS = CN()  # what the optimizer and the schedule do with a part of the network
-    for part in ("backbone", "neck", "instance", "sem_seg", "edge", "edge_coupling", "classification", "balancer"):
+    tasks = ("instance", "sem_seg", "edge", "edge_coupling", "classification", "keypoint")
+    for part in ("backbone", "neck", *tasks, "balancer"):
         add_part(cfg, part)
 
     mtl.SCHEDULE = CN()  # which tasks are in the loss of a step, beside START and STOP of PARTS

@@ -73,8 +73,7 @@ class MultiTaskFPN(nn.Module):
             missing = set(branch.depends_on) - set(self.branches)
             if missing:
                 raise ValueError(f"task {branch.name!r} depends on {sorted(missing)}: add them to MODEL.MTL.TASKS")
-            for name, module in branch.modules.items():
-                self.add_module(name, module)
+        self._add_modules()
         self._givers = givers(self.branches)
         self.balancer = balancer
         self.panoptic = panoptic if {"instance", "sem_seg"} <= set(self.branches) else None
@@ -87,6 +86,14 @@ class MultiTaskFPN(nn.Module):
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         if channels_last:
             self.to(memory_format=torch.channels_last)
+
+    def _add_modules(self) -> None:
+        modules = [item for branch in self.branches.values() for item in branch.modules.items()]
+        for path, module in sorted(modules, key=lambda item: item[0].count(".")):  # a parent before its parts
+            parent, _, name = path.rpartition(".")
+            self.get_submodule(parent).add_module(name, module)
+        for branch in self.branches.values():
+            branch.connect({name: self.branches[name] for name in branch.depends_on})
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -128,6 +135,7 @@ class MultiTaskFPN(nn.Module):
                 * ``image``: (3, H, W), 0..255, channels in the order of ``cfg.INPUT.FORMAT``
                 * ``instances`` (training): Instances with ``gt_boxes``, ``gt_classes`` and, where they are labelled,
                   ``gt_masks``; beside them ``crowd_boxes``: (C, 4), regions that are neither object nor background
+                * ``keypoints`` (training): Keypoints (R, K, 3) of those instances, x, y in pixels and COCO's visibility
                 * ``sem_seg`` (training): long (H, W), class ids, 255 for ignored pixels
                 * ``edge`` (training): long (H, W), 1 on an edge, 0 off it, 255 for ignored pixels
                 * ``image_labels`` (training): float (K,), 1 for a class in the image, 0 for one that is not, -1 unknown
@@ -245,7 +253,8 @@ class MultiTaskFPN(nn.Module):
             one dict per image, at the resolution (``height``, ``width``):
 
             * ``instances``: Instances with ``pred_boxes`` (pixels), ``scores`` (0..1), ``pred_classes`` and
-              ``pred_masks`` (R, H, W) bool
+              ``pred_masks`` (R, H, W) bool; where keypoints are asked for, ``pred_keypoints`` (R, K, 3): x, y in
+              pixels and a score above 0
             * ``sem_seg``: (K, H, W) logits
             * ``edge``: (H, W) probabilities
             * ``image_labels``: (K,) probabilities
@@ -265,7 +274,7 @@ class MultiTaskFPN(nn.Module):
         shared = self.step_features(lambda: aggregated, batch)
         for name in filter(answering.__contains__, order):
             outputs[name] = self.branches[name].inference(shared.of(name), batch, outputs)
-        outputs = {name: outputs[name] for name in wanted}
+        outputs = {name: outputs[name] for name in order if name in wanted}
         return self._postprocess(outputs, batch) if do_postprocess else outputs
 
     def with_dependencies(self, wanted: Sequence[str]) -> list[str]:
@@ -288,12 +297,14 @@ class MultiTaskFPN(nn.Module):
 
     def _postprocess(self, outputs: dict[str, list], batch: TaskBatch) -> list[dict[str, Any]]:
         results = []
+        # A task that answers under another's key, after it, has that one's answer in its own.
+        tasks = {self.branches[name].output_key: name for name in outputs}.values()
         for i, (x, image_size) in enumerate(zip(batch.inputs, batch.images.image_sizes, strict=True)):
             height, width = x.get("height", image_size[0]), x.get("width", image_size[1])
             result = {}
-            for name, output in outputs.items():
+            for name in tasks:
                 branch = self.branches[name]
-                result[branch.output_key] = branch.postprocess(output[i], image_size, height, width)
+                result[branch.output_key] = branch.postprocess(outputs[name][i], image_size, height, width)
             if self.panoptic and {"instances", "sem_seg"} <= set(result):
                 result["panoptic_seg"] = self.panoptic(result["instances"], result["sem_seg"])
             results.append(result)

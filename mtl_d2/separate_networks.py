@@ -119,9 +119,11 @@ class SeparateTaskNetworks(nn.Module):
         if not do_postprocess:
             return {task: outputs[task] for task, outputs in found.items()}  # type: ignore[call-overload]
         answers: list[dict[str, Any]] = [{} for _ in batched_inputs]
-        for of_task in found.values():
-            for answer, part in zip(answers, of_task, strict=True):
-                answer.update(cast(dict[str, Any], part))
+        # A task's own answer has its key; those of another's network under the same key are <task>_<key>.
+        for task in sorted(found, key=lambda task: len(self.branches[task].depends_on)):
+            for answer, part in zip(answers, found[task], strict=True):
+                own = cast(dict[str, Any], part)
+                answer.update({f"{task}_{key}" if key in answer else key: value for key, value in own.items()})
         for answer in answers:
             if self.panoptic and {"instances", "sem_seg"} <= set(answer):
                 answer["panoptic_seg"] = self.panoptic(answer["instances"], answer["sem_seg"])

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.structures import BitMasks, Boxes, BoxMode, Instances
+from detectron2.structures import BitMasks, Boxes, BoxMode, Instances, Keypoints
 from PIL import Image
 
 from mtl_d2.config import add_mtl_config
@@ -23,6 +23,8 @@ TOY_THING_CLASSES = ("box", "bar")
 # Background, the two things again as semantic classes, and a strip of "sky" along the top.
 TOY_STUFF_CLASSES = ("ground", "box", "bar", "sky")
 TOY_STUFF_IDS = (0, 3)
+TOY_KEYPOINTS = ("top_left", "top_right", "middle")
+TOY_SIGMAS = (0.1, 0.1, 0.1)
 
 
 @contextmanager
@@ -41,7 +43,8 @@ def toy_dataset(
         num_images: image ``i`` gets ``i % (max_instances + 1)`` rectangles at most, so that image 0 is empty.
         size: height and width in pixels of the first image; then (+3, -5), (+6, -10), and again.
         labels: the tasks that every image is labelled for, or one such sequence per image; with "classification" it
-            is labelled as a whole, with the classes of its things.
+            is labelled as a whole, with the classes of its things; with "keypoint" the instances have the keypoints
+            TOY_KEYPOINTS, of which the middle is on boxes alone.
         edge_source: "instance", "semantic" or "union"; an image without one of the two labels uses the other.
         max_instances: of one image.
         seed: of the drawing.
@@ -69,6 +72,8 @@ def toy_dataset(
             ignore_label=255,
             edge_source=edge_source,
             max_dets=100,
+            keypoint_names=list(TOY_KEYPOINTS),
+            keypoint_flip_map=[TOY_KEYPOINTS[:2]],
             evaluator_type="mtl",
             image_root=str(root),
         )
@@ -84,6 +89,8 @@ def _with_labels(record: dict[str, Any], labelled: Sequence[str], edge_source: s
     record = dict(record)
     if "classification" in labelled:
         record["image_labels"] = sorted({annotation["category_id"] for annotation in record["annotations"]})
+    if "keypoint" in labelled:
+        record["annotations"] = [{**a, "keypoints": _toy_keypoints(a)} for a in record["annotations"]]
     if "instance" not in labelled:
         del record["annotations"]
     if "sem_seg" not in labelled:
@@ -95,6 +102,12 @@ def _with_labels(record: dict[str, Any], labelled: Sequence[str], edge_source: s
             edge_source = "instance"
         record["edge_source"] = edge_source
     return record
+
+
+def _toy_keypoints(annotation: dict[str, Any]) -> list[float]:
+    x, y, width, height = annotation["bbox"]
+    middle = [x + width / 2, y + height / 2, 2] if annotation["category_id"] == 0 else [0, 0, 0]
+    return [*(x, y, 2), *(x + width, y, 1), *middle]
 
 
 def _draw_scene(
@@ -178,6 +191,8 @@ _TINY = [
     *("MODEL.MASK_ON", True, "MODEL.ROI_MASK_HEAD.NAME", "MaskRCNNConvUpsampleHead"),
     *("MODEL.ROI_MASK_HEAD.NUM_CONV", 1, "MODEL.ROI_MASK_HEAD.CONV_DIM", 16),
     *("MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION", 7),
+    *("MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS", len(TOY_KEYPOINTS), "MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS", [16]),
+    *("MODEL.ROI_KEYPOINT_HEAD.POOLER_RESOLUTION", 7, "TEST.KEYPOINT_OKS_SIGMAS", list(TOY_SIGMAS)),
     *("MODEL.SEM_SEG_HEAD.NAME", "MultiTaskSemSegFPNHead", "MODEL.SEM_SEG_HEAD.CONVS_DIM", 32),
     *("MODEL.MTL.EDGE_HEAD.CONVS_DIM", 32, "MODEL.MTL.EDGE_HEAD.STEM_DIM", 8),
     *("INPUT.MASK_FORMAT", "bitmask", "INPUT.RANDOM_FLIP", "horizontal"),
@@ -197,6 +212,7 @@ def random_batched_inputs(
     num_classes: int = len(TOY_THING_CLASSES),
     num_sem_classes: int = len(TOY_STUFF_CLASSES),
     num_instances: int | Sequence[int] = 3,
+    num_keypoints: int = len(TOY_KEYPOINTS),
     masks: bool = True,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
@@ -209,6 +225,7 @@ def random_batched_inputs(
         num_classes: K of the instances, and of the labels of whole images, which are the classes of the instances.
         num_sem_classes: K of the semantic labels; a tenth of their pixels is 255 (ignored).
         num_instances: of every image, or one number per image; 0 gives a labelled image with nothing there.
+        num_keypoints: K of the keypoints, random points in each box; the last one is not labelled.
         masks: whether the instances have ``gt_masks`` (the ellipse in each box).
         seed: of a generator of its own; global random state is left alone.
     """
@@ -227,6 +244,8 @@ def random_batched_inputs(
         sem_seg = _random_sem_seg(height, width, num_sem_classes, rng)
         if "instance" in labelled:
             item["instances"] = instances
+        if "keypoint" in labelled:
+            item["keypoints"] = _random_keypoints(instances, num_keypoints, seed + i)
         if "sem_seg" in labelled:
             item["sem_seg"] = sem_seg
         if "edge" in labelled:
@@ -251,6 +270,15 @@ def _random_instances(size: tuple[int, int], count: int, num_classes: int, rng: 
     dx, dy = (2 * x - x0 - x1) / (x1 - x0), (2 * y - y0 - y1) / (y1 - y0)
     instances.gt_masks = BitMasks(dx**2 + dy**2 <= 1)
     return instances
+
+
+def _random_keypoints(instances: Instances, count: int, seed: int) -> Keypoints:
+    boxes = instances.gt_boxes.tensor
+    points = torch.rand(len(boxes), count, 3, generator=torch.Generator().manual_seed(seed))
+    points[..., :2] = boxes[:, None, :2] + points[..., :2] * (boxes[:, None, 2:] - boxes[:, None, :2])
+    points[..., 2] = 2
+    points[:, -1] = 0
+    return Keypoints(points)
 
 
 def _random_sem_seg(height: int, width: int, num_classes: int, rng: np.random.Generator) -> torch.Tensor:

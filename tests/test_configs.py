@@ -11,7 +11,7 @@ from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
 from mtl_d2.engine import setup_cfg
-from mtl_d2.testing import random_batched_inputs
+from mtl_d2.testing import ALL_TASKS, random_batched_inputs
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 # Those of compare/ describe comparisons of configs: tests/comparison/.
@@ -78,9 +78,10 @@ def test_architecture_trains_a_step_and_answers(path):
     inputs = random_batched_inputs(
         1,
         sizes=((64, 64),),
+        tasks=(*ALL_TASKS, "keypoint", "classification"),
+        num_keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS,
         num_classes=cfg.MODEL.ROI_HEADS.NUM_CLASSES,
         num_sem_classes=cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
-        tasks=cfg.MODEL.MTL.TASKS,
     )
     with EventStorage():
         losses = model(inputs * 2)

@@ -6,6 +6,8 @@ so that the rare one can be scored. There, each thing class has a semantic id of
 With --easy, write ``shapes_easy``: 96 pixels, one to three large things in the colours of their class. A small network
 learns them in minutes on a CPU, so that whole comparisons of trainings are affordable.
 
+The corners of bars and crosses are keypoints: keypoints_{train,val}.json, which are added to a folder that lacks them.
+
 Examples:
     python tools/make_shapes.py
     python tools/make_shapes.py --rare-share 0.01

@@ -44,7 +44,8 @@ def mean_sd(values: Sequence[float | None], decimals: int) -> str:
 
 def decimals_of(metric: Record) -> int:
     """Edges' figures lie in 0..1, the others that are known in 0..100."""
-    return 1 if metric["name"].partition("/")[0] in ("bbox", "segm", "sem_seg", "classification") else 3
+    percentages = ("bbox", "segm", "keypoints", "sem_seg", "classification")
+    return 1 if metric["name"].partition("/")[0] in percentages else 3
 
 
 def _table(rows: list[list[str]], headers: list[str]) -> str:

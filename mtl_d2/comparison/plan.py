@@ -190,7 +190,8 @@ def run_key(cfg: CfgNode, processes: int) -> str:
     """
     defaults = flat(setup_cfg())
     content = {k: v for k, v in flat(cfg).items() if k != "OUTPUT_DIR" and (k not in defaults or v != defaults[k])}
-    data = {name: fingerprint(name) for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)}
+    keypoints = "keypoint" in cfg.MODEL.MTL.TASKS
+    data = {name: fingerprint(name, keypoints=keypoints) for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)}
     weights = Path(cfg.MODEL.WEIGHTS)
     digest = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else ""
     parts = [FORMAT, repr(sorted(content.items())), data, digest, processes]
@@ -198,14 +199,27 @@ def run_key(cfg: CfgNode, processes: int) -> str:
 
 
 @cache
-def fingerprint(dataset: str) -> str:
+def fingerprint(dataset: str, *, keypoints: bool = False) -> str:
     """A hash of a dataset's records, and of the sizes of the files that they name; wherever it lies.
 
     The files themselves are not read: one that is changed in place and keeps its size goes unnoticed.
+
+    Args:
+        keypoints: whether those of the annotations are part of it. A run without that task is the same on a dataset
+            that has got keypoints.
     """
     records = [_portable(record) for record in DatasetCatalog.get(dataset)]
+    if not keypoints:
+        records = [_without_keypoints(record) for record in records]
     text = json.dumps(records, sort_keys=True, default=lambda value: getattr(value, "tolist", lambda: repr(value))())
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _without_keypoints(record: dict[str, Any]) -> dict[str, Any]:
+    if "annotations" not in record:
+        return record
+    kept = [{key: value for key, value in a.items() if key != "keypoints"} for a in record["annotations"]]
+    return {**record, "annotations": kept}
 
 
 def _portable(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,16 @@ def annotation_problems(annotation: dict[str, Any], size: tuple[int, int], num_c
     yield from box_problems(annotation)
     if "segmentation" in annotation:
         yield from segmentation_problems(annotation["segmentation"], size)
+    if "keypoints" in annotation:
+        yield from keypoint_problems(annotation["keypoints"])
+
+
+def keypoint_problems(keypoints: object) -> Iterator[Problem]:
+    """Keypoints that are not three finite numbers each, the third COCO's visibility."""
+    if is_numbers(keypoints) and len(keypoints) % 3 == 0 and set(keypoints[2::3]) <= {0, 1, 2}:  # type: ignore
+        return
+    expected = "[x, y, visibility, ...] with finite numbers and a visibility of 0, 1 or 2"
+    yield Problem("keypoints", "keypoints", shorten(keypoints), expected, "correct it, or leave the key out")
 
 
 def category_problems(category: object, known: range | Container[object]) -> Iterator[Problem]:

@@ -74,6 +74,11 @@ class CopyPasteMapper:
                 "them a pasted object brings; set it to 0, derive them from 'instances' or 'sem_seg', or leave the "
                 "task classification out."
             )
+        if "keypoint" in mapper.tasks:
+            raise ValueError(
+                "INPUT.MTL.COPY_PASTE.PROB: MODEL.MTL.TASKS has 'keypoint', and keypoints are not pasted; set it to 0, "
+                "or leave that task out."
+            )
         if mapper.extra_targets:
             raise ValueError(
                 "INPUT.MTL.COPY_PASTE.PROB: a task of MODEL.MTL.TASKS makes labels of its own, which cannot be pasted; "

@@ -56,10 +56,10 @@ class Edges:
 
 @dataclass(frozen=True)
 class Keypoints:
-    """Names of the keypoints, in the json's order, and which swap when an image is flipped."""
+    """Names of the keypoints, in the json's order, and which swap in a mirror image: () none, None is not known."""
 
     names: tuple[str, ...]
-    flip_pairs: tuple[tuple[str, str], ...] = ()
+    flip_pairs: tuple[tuple[str, str], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,9 @@ def _edges(keys: Keys) -> Edges:
 def _keypoints(keys: Keys) -> Keypoints:
     section = keys.section("keypoints", ("names", "flip_pairs"))
     names = section.names("names", "the names of the keypoints")
-    pairs = section.values.get("flip_pairs") or []
+    pairs = section.values.get("flip_pairs")
+    if pairs is None:
+        return Keypoints(names)
     for pair in pairs if isinstance(pairs, list | tuple) else [pairs]:
         if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(name in names for name in pair):
             raise section.error("flip_pairs", pair, f"pairs of {', '.join(names)}", "write [[left, right], ...]")

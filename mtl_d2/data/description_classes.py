@@ -119,7 +119,8 @@ def description_metadata(
         del values["stuff_ids"]
     if description.keypoints is not None:
         values["keypoint_names"] = list(description.keypoints.names)
-        values["keypoint_flip_map"] = list(description.keypoints.flip_pairs)
+        if description.keypoints.flip_pairs is not None:
+            values["keypoint_flip_map"] = list(description.keypoints.flip_pairs)
     return values
 
 

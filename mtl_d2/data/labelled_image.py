@@ -25,6 +25,7 @@ class LabelledImage:
         objects: N annotations of the record, crowds left out.
         boxes: (N, 4) float32 XYXY in pixels.
         crowd_boxes: (C, 4), likewise; None without a crowd.
+        keypoints: of the N objects, (N, K, 3) float32: x, y in pixels and visibility.
         masks: of the N objects.
         crowds: regions of objects that were not told apart; empty unless edges are derived.
         sem_seg: (H, W) uint8 semantic ids.
@@ -39,6 +40,7 @@ class LabelledImage:
     objects: list[dict[str, Any]] | None = None
     boxes: np.ndarray | None = None
     crowd_boxes: np.ndarray | None = None
+    keypoints: np.ndarray | None = None
     masks: list[BoxMask] | None = None
     crowds: list[BoxMask] = field(default_factory=list)
     sem_seg: np.ndarray | None = None

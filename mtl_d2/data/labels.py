@@ -17,6 +17,7 @@ TASK_LABELS: TaskLabels = {  # task -> keys of a record, any of which labels it
     "edge": ("edge_file_name", "edge_source"),
     "edge_coupling": ("edge_file_name", "edge_source"),
     "classification": ("image_labels",),
+    "keypoint": ("annotations",),  # of which one has "keypoints"
 }
 LABELS_OF = {"edge_coupling": "edge"}  # task without labels of its own -> the task whose labels it is trained on
 
@@ -32,6 +33,8 @@ def task_labels(cfg: CfgNode) -> TaskLabels:
 
 def is_labelled(record: Record, task: str, labels: TaskLabels = TASK_LABELS) -> bool:
     """Return whether a record carries a label of one of these tasks; an empty label is a label."""
+    if task == "keypoint":
+        return any("keypoints" in annotation for annotation in record.get("annotations") or ())
     return any(record.get(key) not in (None, "none") for key in labels[task])
 
 

@@ -16,9 +16,10 @@ from ..structures.edges import IGNORE
 from .edge_label import EDGE_LABELS, EdgeLabel, has_derived_edges
 from .image_labels import image_label_target
 from .images import BrokenSampleError, contiguous, read_image, to_planes
+from .keypoints import keypoint_flip_indices, transform_keypoints
 from .label_maps import read_label, read_sem_seg, wrong_size
 from .labelled_image import LabelledImage, source_boxes
-from .labels import LABELS_OF
+from .labels import LABELS_OF, is_labelled
 from .masks import tight_boxes, transform_masks
 from .pixels import limit_pixels
 from .targets import (
@@ -60,6 +61,7 @@ class MultiTaskDatasetMapper:
         image_labels: str = "given",
         num_image_classes: int = 0,
         edge_label: EdgeLabel | None = None,
+        keypoint_flips: Sequence[int] = (),
         extra_targets: Sequence[ExtraTarget] = (),
     ) -> None:
         """
@@ -77,6 +79,7 @@ class MultiTaskDatasetMapper:
             image_labels: what the labels of whole images are made from, see :func:`image_label_target`.
             num_image_classes: number of these labels.
             edge_label: of what edges are derived, and how wide they are; None for the records' own, thin.
+            keypoint_flips: for each keypoint the one that it becomes in a mirror image.
             extra_targets: for tasks of the user's own: each takes the record and the transforms that were
                 applied to the image (``apply_image``, ``apply_segmentation``), and returns entries of the
                 model's input. Where the augmentations pad, ``apply_segmentation`` gives the ignore value.
@@ -94,6 +97,7 @@ class MultiTaskDatasetMapper:
         self.image_labels = image_labels if "classification" in tasks else None
         self.num_image_classes = num_image_classes
         self.edge_label = edge_label or EdgeLabel()
+        self.keypoint_flips = tuple(keypoint_flips)
         self.extra_targets = tuple(extra_targets)
         mode = "training" if is_train else "inference"
         logging.getLogger(__name__).info("Augmentations in %s: %s", mode, augmentations)
@@ -114,6 +118,7 @@ class MultiTaskDatasetMapper:
             "image_labels": cfg.INPUT.MTL.IMAGE_LABELS,
             "num_image_classes": cfg.MODEL.MTL.CLASSIFICATION_HEAD.NUM_CLASSES,
             "edge_label": EdgeLabel(**{key.lower(): value for key, value in cfg.INPUT.MTL.EDGE.items()}),
+            "keypoint_flips": keypoint_flip_indices(cfg) if is_train and "keypoint" in cfg.MODEL.MTL.TASKS else (),
         }
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
@@ -124,6 +129,7 @@ class MultiTaskDatasetMapper:
         Returns:
             The record's fields but its labels, with "image": (3, H, W) uint8 and, in training and where
             labelled, "instances": Instances (and "crowd_boxes": (C, 4) float32 XYXY, where there are crowds);
+            "keypoints": Keypoints (R, K, 3) of those R instances;
             "sem_seg": (H, W) int64; "edge": (H, W) int64 in {0, 1, 255};
             "image_labels": (K,) float32, 1 for a class in the image, 0 for one that is not, -1 for unknown.
 
@@ -170,6 +176,7 @@ class MultiTaskDatasetMapper:
             labelled.boxes = self._boxes(aug_input.boxes, labelled)
             crowds = source_boxes(_crowds(record["annotations"]))
             labelled.crowd_boxes = _clipped(transforms.apply_box(crowds), labelled) if len(crowds) else None
+            labelled.keypoints = self._keypoints(labelled)
         if "edge_file_name" in needed:
             drawn = [read_label(name, record) for name in edge_files(record)]
             moved = [transform_edges(edge, transforms, labelled.size) for edge in drawn]
@@ -184,7 +191,11 @@ class MultiTaskDatasetMapper:
             return item
         if "instance" in self.tasks and labelled.objects is not None and labelled.boxes is not None:
             masks = labelled.masks if self.use_instance_mask else None
-            item["instances"] = instance_target(labelled.objects, labelled.boxes, masks, labelled.size)
+            found = instance_target(labelled.objects, labelled.boxes, masks, labelled.size, labelled.keypoints)
+            item["instances"] = found
+            if labelled.keypoints is not None:  # a label of its own: instances are the same with and without it
+                item["keypoints"] = found.gt_keypoints
+                found.remove("gt_keypoints")
             if labelled.crowd_boxes is not None:
                 item["crowd_boxes"] = torch.from_numpy(labelled.crowd_boxes)
         if "sem_seg" in self.tasks and labelled.sem_seg is not None:
@@ -215,6 +226,16 @@ class MultiTaskDatasetMapper:
         if self.recompute_boxes and self.use_instance_mask and labelled.masks is not None:
             return tight_boxes(labelled.masks)
         return _clipped(boxes, labelled)
+
+    def _keypoints(self, labelled: LabelledImage) -> np.ndarray | None:
+        if "keypoint" not in self.tasks or not is_labelled(labelled.record, "keypoint"):
+            return None
+        try:
+            return transform_keypoints(
+                labelled.objects or [], labelled.transforms, labelled.size, labelled.inside, self.keypoint_flips
+            )
+        except ValueError as error:
+            raise BrokenSampleError(f"{labelled.record['file_name']}: {error}; correct its annotations.") from error
 
     def _objects(self, record: dict[str, Any]) -> list[dict[str, Any]]:
         objects = _without_crowds(record["annotations"])

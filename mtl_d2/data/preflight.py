@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from mtl_d2.data.keypoints import check_keypoints
 from mtl_d2.data.labels import count_labels, task_labels
 from mtl_d2.data.schema import DatasetError, DatasetSchema
 from mtl_d2.data.validate import validate_records
@@ -37,6 +38,8 @@ def preflight(cfg: CfgNode) -> dict[str, dict[str, int]]:
         validate_records(records, schemas[name], check_files=True, name=name)
         counts[name] = {"images": len(records), **count_labels(records, cfg.MODEL.MTL.TASKS, task_labels(cfg))}
         _check_class_counts(cfg, name, schemas[name], counts[name])
+        if counts[name].get("keypoint"):
+            check_keypoints(cfg, MetadataCatalog.get(name), records, for_test=name in cfg.DATASETS.TEST)
     _check_same_classes(cfg.DATASETS.TRAIN, schemas)
     _check_tasks_labelled(cfg, counts)
     _warn_about_detections(cfg, schemas)
@@ -111,7 +114,7 @@ def _check_tasks_labelled(cfg: CfgNode, counts: Mapping[str, Mapping[str, int]])
         if all(counts[name].get(task) == 0 for name in cfg.DATASETS.TRAIN):
             raise DatasetError(
                 f"MODEL.MTL.TASKS: found '{task}', but no image of DATASETS.TRAIN ({names}) has labels for "
-                "it; remove the task, or add a dataset with such labels."
+                f"it; {_remedy(cfg.DATASETS.TRAIN, task)}."
             )
     for name in cfg.DATASETS.TEST:
         if not any(counts[name].get(task, 1) for task in cfg.MODEL.MTL.TASKS):
@@ -119,6 +122,12 @@ def _check_tasks_labelled(cfg: CfgNode, counts: Mapping[str, Mapping[str, int]])
                 f"DATASETS.TEST: found '{name}' without labels for any of the tasks "
                 f"{', '.join(cfg.MODEL.MTL.TASKS)}, nothing can be scored; remove it."
             )
+
+
+def _remedy(names: Sequence[str], task: str) -> str:
+    """What to do about labels that none of the datasets has: theirs, where their metadata ("missing_labels") say it."""
+    known = (MetadataCatalog.get(name).get("missing_labels", {}).get(task) for name in names)
+    return next(filter(None, known), "remove the task, or add a dataset with such labels")
 
 
 def _warn_about_detections(cfg: CfgNode, schemas: Mapping[str, DatasetSchema]) -> None:

@@ -7,7 +7,10 @@ from detectron2.data.catalog import Metadata
 
 EDGE_SOURCES = ("instance", "semantic", "union", "none")
 EVALUATOR_TYPE = "mtl"
-_OPTIONAL = ("thing_classes", "stuff_classes", "thing_colors", "stuff_colors", "image_label_classes")
+_OPTIONAL = (
+    *("thing_classes", "stuff_classes", "thing_colors", "stuff_colors", "image_label_classes"),
+    *("keypoint_names", "keypoint_connection_rules"),
+)
 
 
 class DatasetError(ValueError):
@@ -30,6 +33,9 @@ class DatasetSchema:
             painted over semantics.
         max_dets: detections per image that COCO AP takes into account.
         thing_dataset_id_to_contiguous_id: category id of the json file -> index in thing_classes.
+        keypoint_names: of the keypoints of an instance, in the order of the annotations; empty without keypoint labels.
+        keypoint_flip_map: pairs of names that swap in a mirror image, () where none does; None where that is not known.
+        keypoint_connection_rules: (name, name, RGB) of the lines between keypoints, for drawing.
         thing_colors, stuff_colors: one RGB triple in [0, 255] per class, for drawing.
 
     Raises:
@@ -43,6 +49,9 @@ class DatasetSchema:
     edge_source: str = "none"
     max_dets: int = 100
     thing_dataset_id_to_contiguous_id: Mapping[int, int] | None = None
+    keypoint_names: Sequence[str] = ()
+    keypoint_flip_map: Sequence[Sequence[str]] | None = None
+    keypoint_connection_rules: Sequence[Sequence] = ()
     thing_colors: Sequence[Sequence[int]] = ()
     stuff_colors: Sequence[Sequence[int]] = ()
     image_label_classes: Sequence[str] = ()
@@ -52,7 +61,7 @@ class DatasetSchema:
         if self.stuff_ids is None:
             _check_no_things(self)
         object.__setattr__(self, "stuff_ids", tuple(stuff_ids))
-        for name in ("thing_classes", "stuff_classes", "image_label_classes"):
+        for name in ("thing_classes", "stuff_classes", "keypoint_names", "image_label_classes"):
             _check_names(name, getattr(self, name))
         for name in ("thing", "stuff"):
             _check_colors(name, getattr(self, f"{name}_colors"), getattr(self, f"{name}_classes"))
@@ -62,6 +71,7 @@ class DatasetSchema:
         _check_ignore_label(self)
         _check_edge_source(self)
         _check_id_mapping(self)
+        _check_keypoint_pairs(self)
         if not _is_int(self.max_dets) or self.max_dets <= 0:
             raise DatasetError(f"max_dets: found {self.max_dets!r}, expected a positive integer such as 100.")
 
@@ -158,6 +168,17 @@ def _check_edge_source(schema: DatasetSchema) -> None:
                 f"edge_source: found {schema.edge_source!r}, but the dataset has no {classes}, expected "
                 f"{kind} labels; add them or take another edge_source."
             )
+
+
+def _check_keypoint_pairs(schema: DatasetSchema) -> None:
+    for field in ("keypoint_flip_map", "keypoint_connection_rules"):
+        for pair in getattr(schema, field) or ():
+            unknown = [name for name in pair[:2] if name not in schema.keypoint_names]
+            if unknown:
+                raise DatasetError(
+                    f"{field}: found {unknown[0]!r}, expected two of keypoint_names {list(schema.keypoint_names)}; "
+                    "correct it."
+                )
 
 
 def _check_id_mapping(schema: DatasetSchema) -> None:

@@ -17,6 +17,8 @@ RARE_CLASS = "cross"  # the one of a set with a rare class
 STUFF_CLASSES = ("water", "sand", "gravel")
 THING = 0  # the semantic id of all things, as in Detectron2's Panoptic FPN; stuff class i is 1 + i
 VOID = 255
+CORNERS = ("top_left", "top_right", "bottom_right", "bottom_left")
+CORNER_PAIRS = (("top_left", "top_right"), ("bottom_left", "bottom_right"))  # that swap in a mirror image
 
 MIN_EXTENT = 8.0  # pixels, whatever the scene's size
 EXTENT_POWER = 0.6  # below 1 large ones are more frequent
@@ -66,12 +68,14 @@ STYLES = {
 @dataclass(frozen=True)
 class Scene:
     """image: uint8 (H, W, 3) RGB; instance_ids: int32 (H, W), 0 where no instance, else 1 + index in classes;
-    semantic: uint8 (H, W), THING, 1 + stuff class, or VOID; classes: thing class of each instance."""
+    semantic: uint8 (H, W), THING, 1 + stuff class, or VOID; classes: thing class of each instance; corners: of each
+    instance, (4, 2) x, y in pixels in the order of CORNERS, NaN where there is none to be seen."""
 
     image: np.ndarray
     instance_ids: np.ndarray
     semantic: np.ndarray
     classes: list[int]
+    corners: list[np.ndarray]
 
 
 def make_scene(
@@ -83,7 +87,7 @@ def make_scene(
         rare_share: chance that a thing is of RARE_CLASS, the other classes being alike; None for all classes alike.
     """
     semantic = _draw_layout(rng, size)
-    instance_ids, classes = _place_instances(rng, size, style, rare_share)
+    instance_ids, classes, corners = _place_instances(rng, size, style, rare_share)
     image = np.empty((size, size, 3), np.float32)
     means: list[np.ndarray] = []
     for i in np.unique(semantic):  # the void looks like anything
@@ -102,7 +106,8 @@ def make_scene(
             colors = _draw_colors(rng, beside=[image[around].mean(0)])
         _paint(image, mask, texture, colors)
     semantic[instance_ids > 0] = THING
-    return Scene(_photograph(rng, image, style.noise_sigma), instance_ids, semantic, classes)
+    visible = [_visible_corners(points, instance_ids == i) for i, points in enumerate(corners, start=1)]
+    return Scene(_photograph(rng, image, style.noise_sigma), instance_ids, semantic, classes, visible)
 
 
 def _draw_layout(rng: np.random.Generator, size: int) -> np.ndarray:
@@ -134,11 +139,16 @@ def _draw_class(rng: np.random.Generator, rare_share: float | None) -> int:
 
 def _place_instances(
     rng: np.random.Generator, size: int, style: Style, rare_share: float | None
-) -> tuple[np.ndarray, list[int]]:
-    """Paint shapes one over the other; one that shows or leaves too little of another is not painted."""
+) -> tuple[np.ndarray, list[int], list[np.ndarray]]:
+    """Paint shapes one over the other; one that shows or leaves too little of another is not painted.
+
+    Returns:
+        ids (size, size), 1 + index in the classes; the classes; the corners (4, 2) of each, hidden ones too.
+    """
     ids = np.zeros((size, size), np.int32)
     classes: list[int] = []
     centers: list[np.ndarray] = []
+    corners: list[np.ndarray] = []
     full_areas: list[int] = []
     wanted = int(rng.integers(style.instances[0], style.instances[1] + 1))
     smallest, largest = (extent * size / 192 for extent in style.extents)
@@ -154,20 +164,23 @@ def _place_instances(
             center = centers[rng.integers(len(centers))] + rng.normal(0, 0.14 * size, 2)
         if style.things_inside:
             center = np.clip(center, 0.45 * extent, size - 0.45 * extent)
-        mask = _shape_mask(rng, thing, center, extent, size)
+        mask, points = _draw_shape(rng, thing, center, extent, size)
         left = np.bincount(ids[~mask], minlength=len(classes) + 1)[1:]
         enough = np.maximum(MIN_VISIBLE_PIXELS, style.min_visible_fraction * np.array(full_areas))
         if mask.sum() < MIN_VISIBLE_PIXELS or (left < enough).any():
             continue
         classes.append(thing)
         centers.append(center)
+        corners.append(points)
         full_areas.append(int(mask.sum()))
         ids[mask] = len(classes)
-    return ids, classes
+    return ids, classes, corners
 
 
-def _shape_mask(rng: np.random.Generator, thing: int, center: np.ndarray, extent: float, size: int) -> np.ndarray:
-    """bool (size, size): pixels whose centre lies in the rotated shape."""
+def _draw_shape(
+    rng: np.random.Generator, thing: int, center: np.ndarray, extent: float, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """bool (size, size), pixels whose centre lies in the rotated shape, and its corners: see :func:`_corners`."""
     angle = rng.uniform(0, 2 * np.pi)
     y, x = np.ogrid[:size, :size]
     x, y = x + 0.5 - center[0], y + 0.5 - center[1]
@@ -175,14 +188,36 @@ def _shape_mask(rng: np.random.Generator, thing: int, center: np.ndarray, extent
     v = (np.cos(angle) * y - np.sin(angle) * x) / (extent / 2)
     radius = np.hypot(u, v / rng.uniform(0.7, 1.0))
     if THING_CLASSES[thing] == "ellipse":
-        return radius <= 1
+        return radius <= 1, np.full((len(CORNERS), 2), np.nan)
     if THING_CLASSES[thing] == "ring":
-        return (radius <= 1) & (radius >= rng.uniform(0.4, 0.55))
+        return (radius <= 1) & (radius >= rng.uniform(0.4, 0.55)), np.full((len(CORNERS), 2), np.nan)
     width = rng.uniform(0.28, 0.42)
     bar = (np.abs(u) <= 1) & (np.abs(v) <= width)
     if THING_CLASSES[thing] == "bar":
-        return bar
-    return bar | (np.abs(v) <= 1) & (np.abs(u) <= width)
+        return bar, _corners((extent / 2, width * extent / 2), angle, center)
+    cross = bar | (np.abs(v) <= 1) & (np.abs(u) <= width)
+    return cross, _corners((width * extent / 2, width * extent / 2), angle, center)
+
+
+def _corners(half_sides: tuple[float, float], angle: float, center: np.ndarray) -> np.ndarray:
+    """Corners of a rotated rectangle, (4, 2) x, y in pixels in the order of CORNERS: a bar's own, a cross's inner ones.
+
+    The top left one has the least x + y, the top right one the largest x - y, and so on: in the mirror image of a scene
+    they are those of CORNER_PAIRS. Where the rectangle stands on a corner exactly, two are equally far to a side.
+    """
+    along = np.array([np.cos(angle), np.sin(angle)]) * half_sides[0]
+    across = np.array([-np.sin(angle), np.cos(angle)]) * half_sides[1]
+    points = center + np.stack([along + across, along - across, -along - across, -along + across])
+    down, right = points.sum(1), points[:, 0] - points[:, 1]
+    return points[[down.argmin(), right.argmax(), down.argmax(), right.argmin()]]
+
+
+def _visible_corners(corners: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The corners (4, 2), NaN where none of the pixels at one is the shape's: covered, or outside of the image."""
+    near = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8))
+    inside = (corners >= 0) & (corners < np.array(mask.shape[::-1]))  # False for NaN
+    x, y = np.where(inside, corners, 0).astype(int).T
+    return np.where((inside.all(1) & (near[y, x] > 0))[:, None], corners, np.nan)
 
 
 def _smooth_field(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
-from detectron2.structures import BitMasks, Boxes, Instances
+from detectron2.structures import BitMasks, Boxes, Instances, Keypoints
 
 from mtl_d2.structures.edge_kinds import edges_of_kind, widen_edges
 from mtl_d2.structures.edges import EDGE
@@ -52,8 +52,9 @@ def instance_target(
     boxes: np.ndarray,
     masks: Sequence[BoxMask] | None,
     size: tuple[int, int],
+    keypoints: np.ndarray | None = None,
 ) -> Instances:
-    """Return Instances with gt_boxes, gt_classes and, where there are masks, gt_masks (BitMasks).
+    """Return Instances with gt_boxes, gt_classes and, where there are some, gt_masks (BitMasks) and gt_keypoints.
 
     Objects whose box or mask a crop has left empty are dropped, as Detectron2 does. An image without an
     object keeps all fields, with zero rows.
@@ -63,11 +64,14 @@ def instance_target(
         boxes: (N, 4) float32 XYXY in the transformed image.
         masks: their N masks there, or None.
         size: height and width of the transformed image in pixels.
+        keypoints: (N, K, 3) there, or None.
     """
     instances = Instances(size)
     instances.gt_boxes = Boxes(torch.as_tensor(boxes))
     classes = [int(annotation["category_id"]) for annotation in annotations]
     instances.gt_classes = torch.tensor(classes, dtype=torch.int64)
+    if keypoints is not None:
+        instances.gt_keypoints = Keypoints(keypoints)
     if masks is None:
         return utils.filter_empty_instances(instances, by_mask=False)
     keep = instances.gt_boxes.nonempty(threshold=1e-5)

@@ -93,7 +93,7 @@ def parts_of(cfg: CfgNode, model: Any) -> list[Part]:
     neck = [Part(f"{_KEY}.NECK", tuple(options.NECK), ("neck.",), optional=(_BY_TASK,))] if options.NECK else []
     if neck and not any(name.startswith("neck.") for name in model.state_dict()):
         raise WeightsError(f"{_KEY}.NECK: the neck {cfg.MODEL.MTL.NECK.NAME!r} of this network has no weights.")
-    heads = [_head(task, file, branches[task].modules) for task, file in options.HEADS.items()]
+    heads = [_head(task, file, branches[task].owned_modules) for task, file in options.HEADS.items()]
     networks = [
         Part(f"{_KEY}.NETWORKS.{task}", (file,), ("",), below=f"networks.{task}.")
         for task, file in options.NETWORKS.items()

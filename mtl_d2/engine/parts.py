@@ -18,7 +18,10 @@ def find_parts(model: nn.Module) -> dict[str, list[nn.Module]]:
             ``balancer`` is no part. Backbone and neck of ``SeparateTaskNetworks`` are those of all of them.
     """
     networks = _networks(model)
-    tasks = {task: list(branch.modules.values()) for task, branch in getattr(model, "branches", {}).items()}
+    tasks = {task: list(branch.owned_modules.values()) for task, branch in getattr(model, "branches", {}).items()}
+    if isinstance(model, SeparateTaskNetworks):  # what a task depends on is its network's own
+        branches = {task: model.network_of(task).branches.values() for task in model.networks}
+        tasks = {task: [m for b in of for m in b.owned_modules.values()] for task, of in branches.items()}
     for task, modules in tasks.items():
         modules += [network.neck.by_task[task] for network in networks if _has_for(network, task)]
     others = {BACKBONE: [network.backbone for network in networks], NECK: _of_necks(networks)}

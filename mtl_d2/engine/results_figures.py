@@ -40,6 +40,8 @@ FIGURES = (
     BOX_AP50,
     MASK_AP,
     Figure("mask AP50", "segm", "AP50"),
+    Figure("keypoint AP", "keypoints", "AP"),
+    Figure("keypoint AP50", "keypoints", "AP50"),
     Figure("mIoU", "sem_seg", "mIoU"),
     Figure("PQ", "panoptic_seg", "PQ"),
     Figure("edge ODS", "edge", "ODS", 3),

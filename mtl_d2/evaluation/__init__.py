@@ -5,6 +5,7 @@ from .edge import EdgeEvaluator
 from .edge_options import EdgeOptions
 from .edge_sets import EdgeSet, score_edges
 from .instance import InstanceEvaluator
+from .keypoint import KeypointEvaluator
 from .panoptic import PanopticEvaluator
 from .sem_seg import SemSegEvaluator
 
@@ -14,6 +15,7 @@ __all__ = [
     "EdgeOptions",
     "EdgeSet",
     "InstanceEvaluator",
+    "KeypointEvaluator",
     "PanopticEvaluator",
     "SemSegEvaluator",
     "score_edges",

@@ -8,6 +8,7 @@ does the counting where it is installed, else pycocotools: the tables are the sa
 import contextlib
 import importlib.util
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from pycocotools.cocoeval import COCOeval
 from .boundary import with_boundaries
 
 Backend = Literal["faster-coco-eval", "pycocotools"]
-IoUType = Literal["bbox", "segm"]
+IoUType = Literal["bbox", "segm", "keypoints"]
 Figures = dict[str, float]
 RECALLS = tuple(i / 100 for i in range(101))  # at which COCO reads the precision
 
@@ -62,18 +63,24 @@ def precision_recall(
     backend: Backend | None = None,
     *,
     boundary_width: float = 0.0,
+    sigmas: Sequence[float] = (),
 ) -> PrecisionRecall:
     """COCO's precision and recall at ``max_dets`` detections per image and class.
 
     Args:
         boundary_width: with "segm", a detection matches by the smaller of mask IoU and Boundary IoU, whose bands have
             this width, a fraction of the image's diagonal; 0 for mask IoU alone.
+        sigmas: of "keypoints", one each; COCO's own where there are none. Areas are all/medium/large there.
     """
+    if iou_type == "keypoints":  # faster-coco-eval asks its own kind of COCO for the classes
+        ground_truth.cat_img_map = dict.fromkeys(ground_truth.getCatIds())
     coco_eval_class = _coco_eval_class(backend or default_backend())
     if boundary_width:
         coco_eval_class = with_boundaries(coco_eval_class, boundary_width)
     coco_eval = coco_eval_class(ground_truth, detections, iou_type)
     coco_eval.params.maxDets = [max_dets]
+    if sigmas:
+        coco_eval.params.kpt_oks_sigmas = np.array(sigmas)
     with contextlib.redirect_stdout(io.StringIO()):
         coco_eval.evaluate()
         coco_eval.accumulate()

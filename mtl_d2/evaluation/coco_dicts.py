@@ -14,7 +14,10 @@ CocoDict = dict[str, Any]
 
 def instances_to_coco(instances: Instances) -> list[CocoDict]:
     """Detections of one image as COCO dicts without image_id: bbox (x, y, w, h), contiguous category_id,
-    score, and segmentation (compressed RLE) where there are masks."""
+    score, and segmentation (compressed RLE) and keypoints (x, y, score, ...) where there are some.
+
+    Boxes are in coordinates, keypoints in indices of pixels, which are lower by 0.5, as in COCO.
+    """
     boxes = instances.pred_boxes.tensor.numpy()
     boxes = BoxMode.convert(boxes, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS).tolist()
     detections = [
@@ -29,6 +32,10 @@ def instances_to_coco(instances: Instances) -> list[CocoDict]:
     elif instances.has("pred_box_masks"):
         for detection, box_mask in zip(detections, instances.pred_box_masks.masks, strict=True):
             detection["segmentation"] = encode_box_mask(box_mask, instances.image_size)
+    if instances.has("pred_keypoints"):
+        keypoints = instances.pred_keypoints - instances.pred_keypoints.new_tensor([0.5, 0.5, 0])
+        for detection, points in zip(detections, keypoints.flatten(1).tolist(), strict=True):
+            detection["keypoints"] = points
     return detections
 
 
@@ -53,6 +60,9 @@ def annotations_to_coco(record: dict[str, Any], iou_type: IoUType, num_classes: 
                 entry["segmentation"] = rle
         else:
             entry["area"] = float(annotation.get("area", entry["bbox"][2] * entry["bbox"][3]))
+        if iou_type == "keypoints":
+            entry["keypoints"] = [float(x) for x in annotation["keypoints"]]
+            entry["num_keypoints"] = int(np.count_nonzero(entry["keypoints"][2::3]))
         ignored = range(num_classes) if annotation.get("class_agnostic") else [entry["category_id"]]
         result += [{**entry, "category_id": category_id} for category_id in ignored]
     return result

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -37,13 +38,18 @@ class ImageMatches:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
-def image_matches(ground_truth: COCO, detections: COCO, iou_type: IoUType, max_dets: int) -> ImageMatches:
+def image_matches(
+    ground_truth: COCO, detections: COCO, iou_type: IoUType, max_dets: int, sigmas: Sequence[float] = ()
+) -> ImageMatches:
     """Match with pycocotools, whose matches can be read; images have the ids 0..N-1, classes 0..K-1.
 
     Args:
         max_dets: detections per image and class that count, the best first.
+        sigmas: of "keypoints", see ``precision_recall``.
     """
     coco_eval = COCOeval(ground_truth, detections, iou_type)
+    if sigmas:
+        coco_eval.params.kpt_oks_sigmas = np.array(sigmas)
     coco_eval.params.maxDets = [max_dets]
     coco_eval.params.areaRng, coco_eval.params.areaRngLbl = coco_eval.params.areaRng[:1], ["all"]
     with contextlib.redirect_stdout(io.StringIO()):

@@ -127,13 +127,19 @@ class MaskMatches(Matches):
     metric = "segm/AP"
 
 
-_KINDS = (Confusions, EdgeCounts, ImageScores, BoxMatches, MaskMatches)
+class KeypointMatches(Matches):
+    """AP of keypoints."""
+
+    metric = "keypoints/AP"
+
+
+_MATCHES: dict[str, type[Matches]] = {"bbox": BoxMatches, "segm": MaskMatches, "keypoints": KeypointMatches}
+_KINDS: tuple[type[PerImage], ...] = (Confusions, EdgeCounts, ImageScores, *_MATCHES.values())
 
 
 def write_matches(folder: str | os.PathLike, names: tuple[str, ...], matches: ImageMatches, iou_type: IoUType) -> None:
-    """Write the statistics of boxes or masks below ``folder``."""
-    kind = MaskMatches if iou_type == "segm" else BoxMatches
-    kind(names, matches).write(Path(folder), iou_type)
+    """Write the statistics of boxes, masks or keypoints below ``folder``."""
+    _MATCHES[iou_type](names, matches).write(Path(folder), iou_type)
 
 
 def read_per_image(folder: Path, metric: str) -> PerImage | None:

@@ -9,7 +9,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec, cat
 from detectron2.modeling.box_regression import _dense_box_regression_loss
 from detectron2.modeling.proposal_generator import PROPOSAL_GENERATOR_REGISTRY, RPN
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils.events import get_event_storage
 from fvcore.nn import sigmoid_focal_loss
 from torch import Tensor, nn
@@ -72,6 +72,20 @@ class MultiTaskRPN(RPN):
             "focal_gamma": cfg.MODEL.MTL.RPN.FOCAL_GAMMA,
             "positive_weight": cfg.MODEL.MTL.RPN.POSITIVE_WEIGHT,
         }
+
+    @torch.no_grad()
+    def propose(self, images: ImageList, features: dict[str, Tensor]) -> list[Instances]:
+        """The proposals of :meth:`forward` in the same mode, without losses: nothing is sampled, no statistic moves."""
+        head_mode = {module: module.training for module in self.rpn_head.modules()}
+        self.rpn_head.eval()
+        inputs = [features[name] for name in self.in_features]
+        logits, deltas = self.rpn_head(inputs)
+        for module, training in head_mode.items():
+            module.training = training
+        box_dim = self.anchor_generator.box_dim
+        flat_logits = [x.permute(0, 2, 3, 1).flatten(1) for x in logits]
+        flat_deltas = [x.unflatten(1, (-1, box_dim)).permute(0, 3, 4, 1, 2).flatten(1, -2) for x in deltas]
+        return self.predict_proposals(self.anchor_generator(inputs), flat_logits, flat_deltas, images.image_sizes)
 
     def label_and_sample_anchors(
         self, anchors: list[Boxes], gt_instances: list[Instances]

@@ -20,7 +20,8 @@ def read_detections(
     """The instances of a tile, in the image.
 
     Args:
-        instances: ``pred_boxes``, ``scores``, ``pred_classes`` and, where predicted, ``pred_masks`` of the tile.
+        instances: ``pred_boxes``, ``scores``, ``pred_classes`` and, where predicted, ``pred_masks`` and
+            ``pred_keypoints`` of the tile.
         axes: of rows and of columns.
         position: of the tile, in tiles from the top and from the left.
     """
@@ -29,27 +30,36 @@ def read_detections(
     masks: Sequence[BoxMask | None] = [None] * len(instances)
     if instances.has("pred_masks"):
         masks = [crop_mask(mask, int(offset[1]), int(offset[0])) for mask in instances.pred_masks.numpy()]
+    keypoints: Sequence[np.ndarray | None] = [None] * len(instances)
+    if instances.has("pred_keypoints"):
+        keypoints = [*(instances.pred_keypoints.numpy().astype(float) + np.array([*offset, 0]))]
     index = position[0] * len(axes[1]) + position[1]
     return [
-        Detection(box, score, category, mask, (index,), _is_cut(box, tiling, axes, position), owned)
-        for box, score, category, mask, owned in zip(
+        Detection(box, score, category, mask, (index,), _is_cut(box, tiling, axes, position), owned, points)
+        for box, score, category, mask, owned, points in zip(
             boxes,
             instances.scores.tolist(),
             instances.pred_classes.tolist(),
             masks,
             [_is_owned(box, tiling, axes, position) for box in boxes],
+            keypoints,
             strict=True,
         )
     ]
 
 
-def to_instances(detections: Sequence[Detection], size: Size, with_masks: bool, max_mask_bytes: int) -> Instances:
+def to_instances(
+    detections: Sequence[Detection], size: Size, with_masks: bool, max_mask_bytes: int, num_keypoints: int = 0
+) -> Instances:
     """Detectron2's form; ``pred_box_masks`` instead of ``pred_masks`` where N * H * W is above the limit."""
     instances = Instances(size)
     boxes = np.stack([found.box for found in detections]) if detections else np.zeros((0, 4))
     instances.pred_boxes = Boxes(torch.from_numpy(boxes).float())
     instances.scores = torch.tensor([found.score for found in detections], dtype=torch.float32)
     instances.pred_classes = torch.tensor([found.category for found in detections], dtype=torch.int64)
+    if num_keypoints:
+        points = [found.keypoints for found in detections if found.keypoints is not None]
+        instances.pred_keypoints = torch.from_numpy(np.array(points).reshape(-1, num_keypoints, 3)).float()
     masks = [found.mask for found in detections if found.mask is not None]
     if with_masks and len(masks) * size[0] * size[1] <= max_mask_bytes:
         instances.pred_masks = torch.from_numpy(draw_masks(masks, size))

@@ -19,7 +19,7 @@ def answer_bytes(size: Size, tasks: Collection[str], *, num_sem_classes: int, nu
     per_pixel = 0
     if "sem_seg" in tasks:
         per_pixel += 4 * num_sem_classes
-    if "instance" in tasks:
+    if {"instance", "keypoint"} & set(tasks):  # keypoints come with the instances' masks
         per_pixel += num_instances
     if "edge" in tasks:
         per_pixel += 4

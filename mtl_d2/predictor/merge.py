@@ -24,6 +24,7 @@ class Detection:
         tiles: indices of the tiles that saw it.
         cut: a tile's border that is not the image's runs through it.
         owned: its centre lies in the core of its tile, which no other tile sees better.
+        keypoints: (K, 3) x, y in pixels of the image and score; None for a network without them.
     """
 
     box: np.ndarray
@@ -33,6 +34,7 @@ class Detection:
     tiles: tuple[int, ...]
     cut: bool
     owned: bool
+    keypoints: np.ndarray | None = None
 
 
 def merge_detections(
@@ -136,7 +138,16 @@ def _unite(group: list[Detection]) -> Detection:
         tiles=tuple(sorted({i for found in group for i in found.tiles})),
         cut=True,
         owned=any(found.owned for found in group),
+        keypoints=_surest([found.keypoints for found in group if found.keypoints is not None]),
     )
+
+
+def _surest(keypoints: list[np.ndarray]) -> np.ndarray | None:
+    """Each keypoint as the one saw it that gives it the highest score."""
+    if not keypoints:
+        return None
+    stacked = np.stack(keypoints)
+    return stacked[stacked[..., 2].argmax(axis=0), np.arange(stacked.shape[1])]
 
 
 def _duplicates(found: Detection, kept: Detection, nms_threshold: float, inside_threshold: float) -> bool:

@@ -92,6 +92,10 @@ class Predictor:
         self.model = build_model(self.cfg).eval()
         answers = [task for task, branch in self.model.branches.items() if branch.output_key]
         self.tasks = self._check_tasks(answers if tasks is None else tasks)
+        if tta and "keypoint" in self.tasks:
+            raise ValueError(
+                "tta: test-time augmentation does not do keypoints: leave it off, or 'keypoint' out of tasks."
+            )
         path = os.fspath(self.cfg.MODEL.WEIGHTS if weights is None else weights)
         if not path:
             raise ValueError("there are no weights: give a checkpoint (weights=, --weights, or MODEL.WEIGHTS).")
@@ -195,9 +199,11 @@ def _check_heads(report: LoadReport, model: Any, tasks: Sequence[str]) -> None:
     """Raise ValueError where a task's layers kept their random values."""
     lacking = [*report.missing, *(key for key, _, _ in report.reinitialised)]
     for task in model.with_dependencies(tasks):
+        network = model.network_of(task)
+        branches = [model.branches[task]] if network is model else network.branches.values()
         below = f"networks.{task}."  # of SeparateTaskNetworks
         others = tuple(f"neck.by_task.{other}." for other in model.branches if other != task)
-        heads = tuple(f"{name}." for name in ("neck", *model.branches[task].modules))
+        heads = tuple(f"{name}." for name in ("neck", *(name for branch in branches for name in branch.owned_modules)))
         own = [(key, key.removeprefix(below)) for key in lacking if "num_batches" not in key]
         keys = [key for key, name in own if name.startswith(heads) and not name.startswith(others)]
         if keys:

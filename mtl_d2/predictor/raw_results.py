@@ -21,7 +21,7 @@ class RawResults:
     """Writes the answers about images into a folder, each where it is there:
 
     * ``instances.json``: COCO's results, all scores: ``image_id``, ``category_id`` (the dataset's where it has ids of
-      its own, else contiguous), ``bbox`` (x, y, w, h), ``score``, ``segmentation`` (compressed RLE)
+      its own, else contiguous), ``bbox`` (x, y, w, h), ``score``, ``segmentation`` (compressed RLE), ``keypoints``
     * ``semantic/<name>.png``: class ids, 8 bits, 16 where an id is above 255
     * ``edge/<name>.png``: 255 * probability, 8 bits
     * ``panoptic/<name>.png`` and ``panoptic.json``: COCO's panoptic format: a segment's id is R + 256 G + 256^2 B, 0

@@ -65,7 +65,7 @@ def predict_tiled(
     if parts.detections is not None:
         tiles = [(slice(*rows), slice(*columns)) for rows in axes[0].spans for columns in axes[1].spans]
         merged = merge_detections(parts.detections, tiles, nms_threshold=nms_threshold)
-        result["instances"] = to_instances(merged, size, parts.has_masks, max_mask_bytes)
+        result["instances"] = to_instances(merged, size, parts.has_masks, max_mask_bytes, parts.num_keypoints)
     return result
 
 
@@ -78,6 +78,7 @@ class _Parts:
         self.detections: list[Detection] | None = None
         self.has_masks = False
         self.image_labels: Tensor | None = None
+        self.num_keypoints = 0
 
     def add(self, found: dict[str, Any], axes: tuple[Axis, Axis], position: tuple[int, int]) -> None:
         (rows, columns), (i, j) = axes, position
@@ -91,6 +92,8 @@ class _Parts:
             self.image_labels = labels if self.image_labels is None else torch.maximum(self.image_labels, labels)
         if "instances" in found:
             self.has_masks = found["instances"].has("pred_masks")
+            if found["instances"].has("pred_keypoints"):
+                self.num_keypoints = found["instances"].pred_keypoints.shape[1]
             self.detections = self.detections or []
             self.detections += read_detections(found["instances"], self.tiling, axes, position)
 

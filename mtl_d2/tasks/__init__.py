@@ -6,6 +6,7 @@ from .classification import ClassificationBranch
 from .edge import EdgeBranch
 from .edge_coupling import EdgeCouplingBranch
 from .instance import InstanceBranch
+from .keypoint import KeypointBranch
 from .sem_seg import SemSegBranch
 from .step_features import StepFeatures
 
@@ -16,6 +17,7 @@ __all__ = [
     "EdgeBranch",
     "EdgeCouplingBranch",
     "InstanceBranch",
+    "KeypointBranch",
     "SemSegBranch",
     "StepFeatures",
     "TaskBatch",

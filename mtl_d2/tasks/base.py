@@ -108,7 +108,15 @@ class TaskBranch(ABC):
     @property
     @abstractmethod
     def modules(self) -> dict[str, nn.Module]:
-        """``{attribute of the meta-architecture: module}``."""
+        """``{attribute of the meta-architecture: module}``; a dotted one is an attribute of another task's module."""
+
+    @property
+    def owned_modules(self) -> dict[str, nn.Module]:
+        """``{path in the meta-architecture: module}`` of all that the task trains, and no task that depends on it."""
+        return self.modules
+
+    def connect(self, branches: Mapping[str, "TaskBranch"]) -> None:  # noqa: B027 - not abstract: most stand alone
+        """Get hold of the branches in ``depends_on``, by name; called once, before any image is seen."""
 
     @property
     @abstractmethod
@@ -175,7 +183,7 @@ class TaskBranch(ABC):
         DistributedDataParallel needs the same parameters used on all ranks. The zero is taken over parameters,
         not outputs: 0 * inf of a diverged output would be NaN.
         """
-        zero = zero_over(p for module in self.modules.values() for p in module.parameters())
+        zero = zero_over(p for module in self.owned_modules.values() for p in module.parameters())
         return dict.fromkeys(self.loss_names, zero)
 
 

@@ -48,6 +48,15 @@ class InstanceBranch(TaskBranch):
         return {"proposal_generator": self.proposal_generator, "roi_heads": self.roi_heads}
 
     @property
+    def owned_modules(self) -> dict[str, nn.Module]:
+        """Without the keypoint head, which has its place in Detectron2's ROI heads and a branch of its own."""
+        if not hasattr(self.roi_heads, "keypoint_head"):
+            return self.modules
+        parts = {f"roi_heads.{name}": part for name, part in self.roi_heads.named_children()}
+        del parts["roi_heads.keypoint_head"]
+        return {"proposal_generator": self.proposal_generator, **parts}
+
+    @property
     def loss_names(self) -> tuple[str, ...]:
         masks = ("loss_mask",) if self.mask_on else ()
         return ("loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg", *masks)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from detectron2.data import detection_utils
+from detectron2.structures import Keypoints
 
 from mtl_d2.structures import read_semantic_ids
 from mtl_d2.visualization.own_cells import OWN_CELLS
@@ -34,6 +35,7 @@ def read_labels(
     Returns:
         instances: Instances with gt_boxes, gt_classes and, where all objects have one, gt_masks; crowds left
             out
+        keypoints: Keypoints (N, K, 3) of those instances that have some
         sem_seg: (H, W), semantic ids
         edge: (H, W), uint8 in {0, 1, 255 ignored}
         image_labels: (K,), 1, 0 or, where unknown, -1
@@ -42,6 +44,9 @@ def read_labels(
     labels: Labels = {}
     if "annotations" in record:
         labels["instances"] = _read_instances(record)
+        keypoints = [a["keypoints"] for a in record["annotations"] if "keypoints" in a]
+        if keypoints:
+            labels["keypoints"] = Keypoints(np.array(keypoints).reshape(len(keypoints), -1, 3))
     if "sem_seg_file_name" in record:
         labels["sem_seg"] = read_semantic_ids(record)
     if read_edges is not None and ("edge_file_name" in record or record.get("edge_source") not in (None, "none")):
@@ -58,7 +63,11 @@ def read_labels(
 
 def _read_instances(record: Record) -> Any:
     # transform_instance_annotations converts in place, hence the copies.
-    annotations = [dict(a) for a in record["annotations"] if not a.get("iscrowd", 0)]
+    annotations = [
+        {key: value for key, value in a.items() if key != "keypoints"}
+        for a in record["annotations"]
+        if not a.get("iscrowd", 0)
+    ]
     with_masks = all("segmentation" in annotation for annotation in annotations)
     if not with_masks:
         for annotation in annotations:

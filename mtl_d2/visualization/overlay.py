@@ -9,12 +9,13 @@ from detectron2.data.catalog import Metadata
 from mtl_d2.visualization.canvas import WHITE
 from mtl_d2.visualization.cells import class_color, class_map, draw_instances, mask_frames
 from mtl_d2.visualization.image_labels import draw_caption
+from mtl_d2.visualization.keypoints import draw_keypoints
 
 
 def draw_overlay(
     image: np.ndarray, prediction: dict[str, Any], metadata: Metadata, *, score_threshold: float = 0.5
 ) -> np.ndarray:
-    """Semantic classes as a tint, instances with their outlines, and edges of a probability above 1/2 in white.
+    """Semantic classes as a tint, instances with outlines and keypoints, edges of a probability above 1/2 in white.
 
     The image labels of a probability of 1/2 and more stand in the upper left corner.
 
@@ -44,6 +45,8 @@ def draw_overlay(
             masks=mask_frames(instances),
             scores=instances.scores.tolist(),
         )
+        if instances.has("pred_keypoints"):
+            canvas = draw_keypoints(canvas, 1.0, instances.pred_keypoints, metadata)
     if "edge" in prediction:
         canvas[prediction["edge"].cpu().numpy() > 0.5] = WHITE
     if "image_labels" in prediction:

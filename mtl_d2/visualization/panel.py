@@ -20,11 +20,12 @@ from mtl_d2.visualization.cells import (
     resize_image,
 )
 from mtl_d2.visualization.image_labels import draw_image_labels
+from mtl_d2.visualization.keypoints import draw_keypoints
 from mtl_d2.visualization.labels import Labels
 from mtl_d2.visualization.own_cells import OWN_CELLS
 
 GAP, TITLE_HEIGHT = 8, 24
-COLUMNS = ("instances", "sem_seg", "edge", "panoptic_seg", "image_labels")
+COLUMNS = ("instances", "keypoints", "sem_seg", "edge", "panoptic_seg", "image_labels")
 
 Cell = tuple[str, np.ndarray] | None
 
@@ -38,7 +39,7 @@ def draw_panel(
     score_threshold: float = 0.5,
     name: str = "",
 ) -> np.ndarray:
-    """Input, instances, semantics, edges, panoptic segmentation and image labels; a task that is missing has no cell.
+    """Input, instances, keypoints, semantics, edges, panoptic segmentation and image labels, where there are any.
 
     Answers of other tasks are shown where ``register_cell`` said how.
 
@@ -58,6 +59,8 @@ def draw_panel(
     scale = drawing_scale(*image.shape[:2])
     predicted = _predicted_cells(image, scale, prediction, metadata, score_threshold)
     truth = label_cells(image, scale, labels or {}, metadata)
+    if predicted and "keypoints" not in predicted:  # they come with the instances' labels, and few networks answer them
+        truth.pop("keypoints", None)
     columns = [c for c in (*COLUMNS, *OWN_CELLS) if c in predicted or c in truth]
     first: Cell = (f"Input {name}".strip(), resize_image(image, scale))
     legend = legend_cell(image, scale, prediction, labels or {}, metadata)
@@ -86,6 +89,8 @@ def _predicted_cells(
             scores=instances.scores.tolist(),
         )
         cells["instances"] = (f"Instances ({len(instances)} with score ≥ {threshold:g})", cell)
+        if instances.has("pred_keypoints"):
+            cells["keypoints"] = ("Keypoints", draw_keypoints(image, scale, instances.pred_keypoints, metadata))
     if "sem_seg" in prediction:
         classes = class_map(prediction["sem_seg"]).cpu().numpy()
         cells["sem_seg"] = ("Semantic", _draw_sem_seg(image, scale, classes, metadata))
@@ -125,6 +130,10 @@ def label_cells(image: np.ndarray, scale: float, labels: Labels, metadata: Metad
             masks=instances.gt_masks.tensor.numpy() if instances.has("gt_masks") else None,
         )
         cells["instances"] = (f"Labelled instances ({len(instances)})", cell)
+    if "keypoints" in labels:
+        points = labels["keypoints"].tensor
+        count = int((points[..., 2] > 0).sum())
+        cells["keypoints"] = (f"Labelled keypoints ({count})", draw_keypoints(image, scale, points, metadata))
     if "sem_seg" in labels:
         cells["sem_seg"] = ("Labelled semantics", _draw_sem_seg(image, scale, labels["sem_seg"], metadata))
     if "edge" in labels:

@@ -62,6 +62,8 @@ def _reduce_instances(instances: Instances, size: tuple[int, int], rows: np.ndar
         )
     elif instances.has("pred_box_masks"):
         small.pred_box_masks = BoxMasks([_sample(m, rows, columns) for m in instances.pred_box_masks.masks], size)
+    if instances.has("pred_keypoints"):
+        small.pred_keypoints = instances.pred_keypoints * torch.cat([factors[:2], torch.ones(1)])
     return small
 
 

@@ -13,7 +13,8 @@ from mtl_d2.visualization.metrics_file import Series
 
 SCORES = ("bbox/AP50", "segm/AP50", "sem_seg/mIoU", "edge/ODS", "panoptic_seg/PQ")
 COLUMNS = 4
-_UNITS = {**dict.fromkeys(("bbox", "segm", "sem_seg", "panoptic_seg", "classification"), "%"), "edge": "0 to 1"}
+_PERCENTAGES = ("bbox", "segm", "keypoints", "sem_seg", "panoptic_seg", "classification")
+_UNITS = {**dict.fromkeys(_PERCENTAGES, "%"), "edge": "0 to 1"}
 _SPANS = {"%": 10.0, "0 to 1": 0.1}  # that an axis shows at least: a tenth of a point is not to look like a leap
 _MANY_POINTS = 150  # more of them are drawn faintly, with their running mean on top
 

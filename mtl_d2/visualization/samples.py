@@ -15,6 +15,7 @@ from mtl_d2.visualization.panel import Cell, draw_row, label_cells, legend_cell
 NO_LABEL = "no label"
 _TITLES = {
     "instances": "Labelled instances",
+    "keypoints": "Labelled keypoints",
     "sem_seg": "Labelled semantics",
     "edge": "Labelled edges",
     "image_labels": "Labelled classes",

@@ -10,6 +10,7 @@ from mtl_d2.comparison.networks import check_networks
 from mtl_d2.comparison.plan import candidate_cfg, final_runs, fingerprint, run_key, search_runs, stages_of, trials
 from mtl_d2.comparison.yaml_values import flat
 from mtl_d2.engine import setup_cfg
+from mtl_d2.testing import toy_dataset
 
 from .toy import toy_comparison
 
@@ -119,6 +120,14 @@ def test_a_dataset_is_known_by_its_records_and_files_and_not_by_its_place(toy, t
         prints.append(fingerprint(name))
         DatasetCatalog.remove(name)
     assert prints[0] == prints[1] and len(set(prints)) == 3
+
+
+def test_a_dataset_that_gets_keypoints_is_the_same_to_runs_without_them():
+    prints = []
+    for labels in (("instance",), ("instance", "keypoint")):
+        with toy_dataset(3, labels=labels) as name:
+            prints.append([fingerprint(name), fingerprint(name, keypoints=True)])
+    assert prints[0][0] == prints[0][1] == prints[1][0] != prints[1][1]
 
 
 def test_a_run_of_several_stages_has_the_steps_of_all_and_answers_of_the_last(toy, monkeypatch):

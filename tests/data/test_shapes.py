@@ -1,5 +1,6 @@
 import json
 import runpy
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +10,13 @@ import pycocotools.mask as mask_util
 import pytest
 
 from mtl_d2.data import DatasetError, validate_records
+from mtl_d2.data.datasets import datasets_root, register_all
 from mtl_d2.data.datasets.shapes import RARE_SCHEMA, SCHEMA, load_shapes
+from mtl_d2.data.preflight import preflight
 from mtl_d2.data.shapes import Recipe, draw_scene, write_shapes
 from mtl_d2.data.shapes_scene import (
+    CORNER_PAIRS,
+    CORNERS,
     MIN_VISIBLE_PIXELS,
     RARE_CLASS,
     RECIPE_VERSION,
@@ -21,9 +26,11 @@ from mtl_d2.data.shapes_scene import (
     THING_CLASSES,
     THING_COLORS,
     VOID,
-    _shape_mask,
+    _draw_shape,
+    _visible_corners,
     semantic_by_class,
 )
+from mtl_d2.testing import tiny_cfg
 
 RECIPE = Recipe(train=10, val=2, size=64)
 
@@ -114,13 +121,13 @@ def test_colour_tells_no_thing_from_another():
 )
 def test_area_of_a_shape_is_that_of_geometry(thing, smallest, largest):
     rng = np.random.default_rng(0)
-    masks = [_shape_mask(rng, THING_CLASSES.index(thing), np.array([64, 64]), 60, 128) for _ in range(30)]
+    masks = [_draw_shape(rng, THING_CLASSES.index(thing), np.array([64, 64]), 60, 128)[0] for _ in range(30)]
     areas = np.array([m.sum() for m in masks]) / 60**2
     assert areas.min() > smallest - 0.02 and areas.max() < largest + 0.02
 
 
 def test_a_cross_has_four_arms():
-    mask = _shape_mask(np.random.default_rng(0), THING_CLASSES.index("cross"), np.array([64, 64]), 100, 128)
+    mask, _ = _draw_shape(np.random.default_rng(0), THING_CLASSES.index("cross"), np.array([64, 64]), 100, 128)
     angles = np.linspace(0, 2 * np.pi, 400, endpoint=False)
     around = mask[(64 + 40 * np.sin(angles)).astype(int), (64 + 40 * np.cos(angles)).astype(int)]
     assert (around & ~np.roll(around, 1)).sum() == 4
@@ -262,3 +269,77 @@ def test_the_tool_writes_and_says_so(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         runpy.run_path(str(tool), run_name="__main__")
     assert "recipe.json: found seed 0, expected seed 1" in capsys.readouterr().err
+
+
+def test_keypoints_are_added_to_a_folder_without_them_as_they_are_in_a_new_one(folder, tmp_path):
+    before = files(folder)
+    shutil.copytree(folder, tmp_path / "shapes")
+    for split in ("train", "val"):
+        (tmp_path / "shapes" / f"keypoints_{split}.json").unlink()
+    assert not write_shapes(tmp_path / "shapes", RECIPE, workers=2)
+    assert files(tmp_path / "shapes") == before
+    instances, keypoints = (json.loads(before[f"{kind}_train.json"]) for kind in ("instances", "keypoints"))
+    extra = ("keypoints", "num_keypoints")
+    plain = [{key: value for key, value in a.items() if key not in extra} for a in keypoints["annotations"]]
+    assert plain == instances["annotations"] and keypoints["images"] == instances["images"]
+    assert all(c["keypoints"] == list(CORNERS) for c in keypoints["categories"])
+
+
+def test_keypoints_of_other_instances_are_not_added(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "shapes")
+    (tmp_path / "shapes" / "keypoints_val.json").unlink()
+    path = tmp_path / "shapes" / "instances_val.json"
+    path.write_text(path.read_text().replace('"iscrowd": 0', '"iscrowd": 1'))
+    with pytest.raises(DatasetError, match="instances_val.json: found other instances than its recipe draws here"):
+        write_shapes(tmp_path / "shapes", RECIPE)
+
+
+def test_records_are_the_same_but_for_the_keypoints(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "shapes")
+    (tmp_path / "shapes" / "keypoints_val.json").unlink()
+    plain = load_shapes(tmp_path / "shapes", "val")
+    for record, other in zip(load_shapes(folder, "val"), plain, strict=True):
+        for annotation, bare in zip(record["annotations"], other["annotations"], strict=True):
+            points = np.array(annotation.pop("keypoints")).reshape(4, 3)
+            has_corners = THING_CLASSES[annotation["category_id"]] in ("bar", "cross")
+            assert annotation == bare and (has_corners or not points[:, 2].any())
+
+
+@pytest.mark.parametrize("thing", ["bar", "cross"])
+def test_corners_are_in_order_at_the_outline_and_swap_in_a_mirror_image(thing):
+    rng, size, center = np.random.default_rng(0), 128, np.array([60.0, 70.0])
+    mirrored = [CORNERS.index(dict([*CORNER_PAIRS, *((b, a) for a, b in CORNER_PAIRS)])[name]) for name in CORNERS]
+    for _ in range(20):
+        mask, corners = _draw_shape(rng, THING_CLASSES.index(thing), center, 80, size)
+        (left_top, right_top, right_bottom, left_bottom) = corners
+        assert len(np.unique(corners, axis=0)) == 4
+        assert left_top.sum() < right_bottom.sum() and right_top @ [1, -1] > left_bottom @ [1, -1]
+        near = cv2.GaussianBlur(mask.astype(np.float32), (9, 9), 0)[tuple(corners.astype(int).T[::-1])]
+        # Of what is around it, a convex corner has a quarter, a concave one three.
+        assert (np.abs(near - (0.25 if thing == "bar" else 0.75)) < 0.15).all()
+        flipped = np.abs(corners * [1, 1] - [size, 0])
+        again = flipped[[flipped.sum(1).argmin(), (flipped @ [1, -1]).argmax()]]
+        np.testing.assert_allclose(again, flipped[mirrored[:2]])
+
+
+def test_hidden_corners_are_not_labelled():
+    mask = np.zeros((20, 20), bool)
+    mask[5:10, 5:15] = True
+    corners = np.array([[5, 5], [15, 5], [15, 16], [-1, 3]], float)  # two at the shape, one apart, one outside
+    np.testing.assert_array_equal(np.isnan(_visible_corners(corners, mask)).any(1), [False, False, True, True])
+    assert np.isnan(_visible_corners(np.full((4, 2), np.nan), mask)).all()
+
+
+def test_a_set_without_keypoints_says_how_to_get_them(folder, tmp_path, monkeypatch):
+    shutil.copytree(folder, tmp_path / "shapes")
+    for split in ("train", "val"):
+        (tmp_path / "shapes" / f"keypoints_{split}.json").unlink()
+    register_all(tmp_path)
+    try:
+        cfg = tiny_cfg(("instance", "keypoint"), "shapes_train", **{"MODEL.ROI_HEADS.NUM_CLASSES": 4})
+        with pytest.raises(
+            DatasetError, match="labels for it; run tools/make_shapes.py again, which adds keypoints_tr"
+        ):
+            preflight(cfg)
+    finally:
+        register_all(datasets_root())

@@ -28,7 +28,7 @@ class ToyNetwork(nn.Module):
             "edge": SimpleNamespace(loss_names=("loss_edge",), metric="edge/ODS", higher_is_better=True),
         }
         for task, branch in self.branches.items():
-            branch.modules = {f"{task}_head": getattr(self, f"{task}_head")}
+            branch.owned_modules = {f"{task}_head": getattr(self, f"{task}_head")}
         self.active_tasks = None
         self.nan_at = nan_at
         self.steps = 0
