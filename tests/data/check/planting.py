@@ -149,6 +149,7 @@ PLANTS: dict[str, Plant] = {
     "category unknown": _set("category_id", 9, "category"),
     "category of text": _set("category_id", "cat", "category"),
     "crowd of three": _set("iscrowd", 3, "iscrowd"),
+    "keypoint half": _set("keypoints", [4, 6], "keypoints"),
     "ignored": _set("ignore", 1, "ignore"),
     "annotation of no image": _set("image_id", 99, "annotation_image"),
     "annotation id missing": _drop("id", "annotation_id"),
