@@ -14,8 +14,8 @@ from mtl_d2.engine import setup_cfg
 from mtl_d2.testing import ALL_TASKS, random_batched_inputs
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-# Those of compare/ describe comparisons of configs: tests/comparison/.
-YAMLS = sorted(path for path in CONFIGS.rglob("*.yaml") if path.parent.name != "compare")
+# Those of ablations/ and compare/ describe tables of configs: tests/comparison/.
+YAMLS = sorted(path for path in CONFIGS.rglob("*.yaml") if path.parent.name not in ("ablations", "compare"))
 LEAVES = [path for path in YAMLS if not path.name.startswith("Base-")]
 LEAF_LINES = 15
 

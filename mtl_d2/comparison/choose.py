@@ -77,5 +77,6 @@ def _score(figures: Figures, references: Figures, metrics: Sequence[Metric]) -> 
     is better."""
     own = [metric for metric in metrics if metric.task in figures]
     if any(metric.task not in references for metric in own):
-        return figures[own[0].task] * (1 if own[0].higher_is_better else -1)
+        last = own[-1]  # before it those that it depends on
+        return figures[last.task] * (1 if last.higher_is_better else -1)
     return delta_m(figures, references, own)

@@ -134,9 +134,12 @@ def _record(found: Found, run: Run) -> Any:
 
 
 def _references(found: Found, networks: Mapping[str, Any]) -> dict[str, str]:
-    """``{task: name of its reference}`` of those that are complete."""
+    """``{task: name of its reference}`` of those that are complete.
+
+    The first that has it: a later one may have it too, for its own task depends on it.
+    """
     names = [c.name for c in found.comparison.of_role("reference") if c.name in networks]
-    by_task = {task: name for name in names for task in networks[name]["val"]}
+    by_task = {task: name for name in reversed(names) for task in networks[name]["val"]}
     return {m.task: by_task[m.task] for m in found.metrics if m.task in by_task}
 
 

@@ -20,11 +20,11 @@ def check_networks(comparison: Comparison) -> list[Metric]:
     """
     metrics: dict[str, Metric] = {}
     for candidate in comparison.of_role("reference"):
-        (metric, *others) = _metrics(comparison, candidate)
+        (metric, *others) = _metrics(comparison, candidate, answers_alone=True)
         if others:
             tasks = ", ".join(m.task for m in (metric, *others))
             raise ComparisonError(
-                f"{comparison.name}: references.{candidate.name}: MODEL.MTL.TASKS: found {tasks}, expected one task."
+                f"{comparison.name}: references.{candidate.name}: MODEL.MTL.TASKS: found {tasks}, expected one task, and those that it depends on."
             )
         if metric.task in metrics:
             raise ComparisonError(f"{comparison.name}: references: two are for {metric.task!r}; remove one.")
@@ -39,13 +39,15 @@ def check_networks(comparison: Comparison) -> list[Metric]:
     return list(metrics.values())
 
 
-def _metrics(comparison: Comparison, candidate: Candidate) -> list[Metric]:
+def _metrics(comparison: Comparison, candidate: Candidate, *, answers_alone: bool = False) -> list[Metric]:
+    """Of each task that has an answer; ``answers_alone`` without those that other tasks of the network depend on."""
     cfg = candidate_cfg(comparison, candidate)
     try:
         branches: dict[str, TaskBranch] = build_on_cpu(cfg).branches  # type: ignore[assignment]
     except (ValueError, KeyError, AssertionError, ImportError) as error:
         raise ComparisonError(f"{comparison.name}: {candidate.name}: {error}") from error
-    scored = {task: branch for task, branch in branches.items() if branch.metric}
+    needed = {name for branch in branches.values() for name in branch.depends_on} if answers_alone else set()
+    scored = {task: branch for task, branch in branches.items() if branch.metric and task not in needed}
     return [Metric(task, branch.metric, branch.higher_is_better) for task, branch in scored.items()]
 
 

@@ -23,7 +23,7 @@ _FEW = 12  # keys that an error message lists
 def setup_cfg(config_file: str = "", opts: Sequence[Any] = ()) -> CfgNode:
     """Return Detectron2's config with the keys of mtl_d2, a yaml file (with ``_BASE_``) and ``opts`` merged.
 
-    The keys of mtl_d2 are those of its config.py, and those that registered tasks add.
+    The keys of mtl_d2 are those of its config package, and those that registered tasks add.
 
     Args:
         config_file: a path; empty for the defaults alone.
@@ -159,9 +159,7 @@ def _check_keys(cfg: CfgNode, loaded: dict[str, Any], where: str) -> None:
         if key in known or isinstance(known.get(parent), CfgNode) and known[parent].is_new_allowed():
             continue
         near = difflib.get_close_matches(key, known, n=3) or [k for k in known if k.endswith("." + key.split(".")[-1])]
-        hint = (
-            f"did you mean {' or '.join(near)}?" if near else "see mtl_d2/config.py and Detectron2's config reference."
-        )
+        hint = f"did you mean {' or '.join(near)}?" if near else "see mtl_d2/config/ and Detectron2's config reference."
         while parent and parent not in known:
             parent = parent.rpartition(".")[0]
         siblings = sorted(known.get(parent) or {})

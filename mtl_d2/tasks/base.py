@@ -86,7 +86,7 @@ class TaskBranch(ABC):
     higher_is_better: bool = True
     depends_on: ClassVar[tuple[str, ...]] = ()
 
-    @classmethod  # noqa: B027 - not abstract: the tasks of the package have their keys in config.py
+    @classmethod  # noqa: B027 - not abstract: the tasks of the package have their keys in config/
     def add_config(cls, cfg: CfgNode) -> None:
         """Add the config keys of a task from outside the package to Detectron2's and mtl_d2's, in place."""
 
