@@ -24,7 +24,8 @@ def check_networks(comparison: Comparison) -> list[Metric]:
         if others:
             tasks = ", ".join(m.task for m in (metric, *others))
             raise ComparisonError(
-                f"{comparison.name}: references.{candidate.name}: MODEL.MTL.TASKS: found {tasks}, expected one task, and those that it depends on."
+                f"{comparison.name}: references.{candidate.name}: MODEL.MTL.TASKS: found {tasks}, expected one task, "
+                "and those that it depends on."
             )
         if metric.task in metrics:
             raise ComparisonError(f"{comparison.name}: references: two are for {metric.task!r}; remove one.")
