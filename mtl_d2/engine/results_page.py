@@ -83,12 +83,14 @@ def render(records: Records, folder: str = "results") -> str:
 
 def render_summary(records: Records) -> str:
     """The main figures of the scored runs but those of a table of their own, with the config of each, in Markdown."""
+    shown = {name: record for name, record in split_test_sets(records).items() if not _has_own_table(name)}
+    figures = [figure for figure in SUMMARY if any(figure.value(record) is not None for record in shown.values())]
     rows = [
-        [name, f"`{record.config}`", *(figure.text([record]) for figure in SUMMARY), f"{record.seconds['train']:.0f} s"]
-        for name, record in split_test_sets(records).items()
-        if not _has_own_table(name) and any(figure.value(record) is not None for figure in SUMMARY)
+        [name, f"`{record.config}`", *(figure.text([record]) for figure in figures), f"{record.seconds['train']:.0f} s"]
+        for name, record in shown.items()
+        if any(figure.value(record) is not None for figure in figures)
     ]
-    header = ["record", "config", *(figure.title for figure in SUMMARY), "training"]
+    header = ["record", "config", *(figure.title for figure in figures), "training"]
     return markdown_table(header, rows)
 
 
