@@ -214,7 +214,8 @@ def test_each_annotator_is_matched_and_recall_sums_over_them(tmp_path):
 
 def test_config_says_how_edges_are_scored_and_a_wrong_value_is_told_before_the_training(dataset):
     cfg = tiny_cfg()
-    cfg.TEST.MTL.EDGE.MAX_DIST, cfg.TEST.MTL.EDGE.CRISP, cfg.TEST.MTL.EDGE.THRESHOLDS = 0.05, False, 9
+    scores = cfg.TEST.MTL.EDGE
+    scores.MAX_DIST, scores.HALF_TOLERANCE, scores.THRESHOLDS = 0.05, True, 9
     options = EdgeOptions(max_dist=0.05, crisp=False, thresholds=9)
     edge = torch.rand(SIZE, generator=torch.Generator().manual_seed(0))
     results = run(EdgeBranch.build_evaluator(cfg, "edge_test", None), dataset, edge)
@@ -226,4 +227,4 @@ def test_config_says_how_edges_are_scored_and_a_wrong_value_is_told_before_the_t
 
 
 def test_defaults_of_the_config_are_the_benchmarks():
-    assert score_options(tiny_cfg()) == EdgeOptions()
+    assert score_options(tiny_cfg()) == EdgeOptions(half_tolerance=False, crisp=False)

@@ -67,7 +67,7 @@ def test_ranks_are_gathered(dataset, monkeypatch, tmp_path, evaluator_class):
     first.process(records[:1], outputs[:1])
     second.process(records[1:], outputs[1:])
     expected = whole.evaluate()
-    assert isinstance(whole, PanopticEvaluator) or any(
+    assert isinstance(whole, (PanopticEvaluator, EdgeEvaluator)) or any(
         "boundary_" in name for figures in expected.values() for name in figures
     )
 
