@@ -1,14 +1,12 @@
 """The joint network: one FPN backbone, computed once, and a branch for each task."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from functools import reduce
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
 from detectron2.structures import ImageList
-from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
 from .balancing import Balancer, build_balancer
@@ -16,10 +14,10 @@ from .modeling.necks import IdentityNeck, Neck, build_neck
 from .modeling.panoptic_merge import PanopticMerge
 from .tasks import StepFeatures, TaskBatch, TaskBranch, get_task, known_tasks
 from .tasks.base import Features, zero_over
+from .tasks.patience import LabelPatience
 from .tasks.scales import LabelScales, label_scales, labelled_tasks
 from .tasks.step_features import givers
-
-LOG_PERIOD = 20  # steps between two entries of the log; each entry costs a host sync on a GPU
+from .tasks.task_log import TaskLog
 
 
 @META_ARCH_REGISTRY.register()
@@ -77,10 +75,9 @@ class MultiTaskFPN(nn.Module):
         self._givers = givers(self.branches)
         self.balancer = balancer
         self.panoptic = panoptic if {"instance", "sem_seg"} <= set(self.branches) else None
-        self.label_patience = label_patience
+        self.patience = LabelPatience(self.branches, label_patience)
         self.active_tasks: Collection[str] | None = None
-        self._logged: dict[str, int] = {}  # {task: the step of its last entry in the log}
-        self.batches_without_label = dict.fromkeys(self.branches, 0)
+        self._task_log = TaskLog()
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -154,7 +151,7 @@ class MultiTaskFPN(nn.Module):
         if scales is not None:
             return losses
         flat, weights = self.balancer(losses, labelled)
-        self._log(losses, weights)
+        self._task_log.write(losses, weights, self.balancer.learned())
         return flat
 
     def forward_tasks(
@@ -228,14 +225,7 @@ class MultiTaskFPN(nn.Module):
         """
         active = {name: branch for name, branch in self.branches.items() if self._is_active(name)}
         scales = {(name,): 0.0 for name in self.branches} | label_scales(active, parts, self.device)
-        for name in active:
-            self.batches_without_label[name] = 0 if scales[name,] else self.batches_without_label[name] + 1
-            if self.batches_without_label[name] >= self.label_patience:
-                raise RuntimeError(
-                    f"task {name!r} has seen no label for {self.label_patience} batches in a row: drop it from "
-                    "MODEL.MTL.TASKS, add a dataset with its labels to DATASETS.TRAIN, or raise "
-                    "MODEL.MTL.LABEL_PATIENCE"
-                )
+        self.patience.update(active, scales)
         return scales
 
     @torch.no_grad()
@@ -335,20 +325,6 @@ class MultiTaskFPN(nn.Module):
     def step_features(self, features: Callable[[], Features], batch: TaskBatch) -> StepFeatures:
         """What each branch reads; ``features`` gives those of the neck's ``aggregate``, called once for each task."""
         sizes = batch.images.image_sizes
-        prepared = lambda name: self.task_features(name, features(), sizes)  # noqa: E731
-        return StepFeatures(self.branches, prepared, batch.images.tensor)
-
-    def _log(self, losses: dict[str, dict[str, Tensor]], weights: dict[str, Tensor]) -> None:
-        try:
-            storage = get_event_storage()
-        except AssertionError:  # no trainer around the model
-            return
-        for task, weight in weights.items():
-            # Not every so many steps of the run: a task that is active in some may never be in those.
-            if 0 <= storage.iter - self._logged.get(task, -LOG_PERIOD) < LOG_PERIOD:
-                continue
-            self._logged[task] = storage.iter
-            storage.put_scalar(f"task/{task}", float(reduce(torch.add, losses[task].values()).detach()))
-            storage.put_scalar(f"balance/{task}", float(weight))
-        for name, value in self.balancer.learned().items():
-            storage.put_scalar(f"balancer/{name}", float(value))
+        return StepFeatures(
+            self.branches, lambda name: self.task_features(name, features(), sizes), batch.images.tensor
+        )

@@ -66,7 +66,7 @@ def test_steps_in_which_a_task_is_not_active_do_not_wear_out_its_patience(model:
     model.active_tasks = ("sem_seg",)
     for _ in range(4):
         losses_of(model, unlabelled)
-    assert model.batches_without_label["edge"] == 0
+    assert model.patience.steps["edge"] == 0
     model.active_tasks = ("edge", "sem_seg")
     with pytest.raises(RuntimeError, match="task 'edge' has seen no label for 3 batches"):
         for _ in range(3):
