@@ -19,8 +19,8 @@ class Neck(nn.Module):
     """Makes the features that the heads of a task read from those of the backbone: ``neck(features, task)``.
 
     It has two stages. :meth:`aggregate` is the same for all tasks, so that a network computes it once a step, whatever
-    the number of tasks; :meth:`adapt` is run for each task, on the images that are labelled for it. Both are the
-    identity unless a neck says otherwise.
+    the number of tasks; :meth:`adapt` is run for each task that has a label in the step. Both are the identity unless a
+    neck says otherwise.
 
     Args:
         input_shape: of the backbone's features.
