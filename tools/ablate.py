@@ -11,9 +11,7 @@ Examples:
     python tools/ablate.py configs/ablations/edge_heads.yaml --only hed light
 """
 
-import argparse
 import json
-import signal
 import sys
 from pathlib import Path
 
@@ -27,35 +25,19 @@ from mtl_d2.comparison import (
     read_ablation,
     render_ablation,
 )
+from mtl_d2.comparison.command_line import check_run_arguments, end_on_sigterm, run_parser
 from mtl_d2.engine.record import write_json
 
 TRAIN = [sys.executable, str(Path(__file__).resolve().parent / "train_net.py")]
 
 
-def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    result.add_argument("ablation", type=Path, metavar="FILE", help="the YAML that describes the networks")
-    result.add_argument("--output", type=Path, default=Path("output/ablations"), help="default: %(default)s")
-    result.add_argument("--jobs", type=int, default=1, help="trainings beside each other (default: %(default)s)")
-    result.add_argument("--only", nargs="+", default=[], metavar="NAME", help="train these variants alone")
-    result.add_argument("--dry-run", action="store_true", help="list what would be run, and about how long")
-    result.add_argument(
-        "--rounds", type=int, default=6, help="of the timing of inference; 0 to measure no costs (default: %(default)s)"
-    )
-    result.add_argument("--json", type=Path, metavar="FILE", help="write the record there too")
-    return result
-
-
 def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
-    args = parser().parse_args(words)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that trainings are ended too
+    args = run_parser(__doc__, file="the networks", name="variants", output="output/ablations").parse_args(words)
+    end_on_sigterm()
     try:
-        if args.jobs < 1 or args.rounds < 0 or args.rounds == 1:
-            raise ValueError(
-                f"--jobs {args.jobs} --rounds {args.rounds}: expected 1 or more jobs, 0 or 2 or more rounds"
-            )
-        ablation = read_ablation(args.ablation)
+        check_run_arguments(args)
+        ablation = read_ablation(args.file)
         folder = args.output / ablation.name
         runs = AblationRuns(ablation, Runs(folder / "runs", TRAIN), args.only)
     except (ValueError, FileNotFoundError) as error:

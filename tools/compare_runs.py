@@ -18,10 +18,8 @@ Examples:
   keep it for RESULTS.md:   python tools/compare_runs.py configs/compare/shapes.yaml --json results/compare/shapes.json
 """
 
-import argparse
 import dataclasses
 import json
-import signal
 import sys
 from pathlib import Path
 
@@ -29,36 +27,20 @@ import torch
 
 import mtl_d2  # noqa: F401  registers networks and datasets
 from mtl_d2.comparison import Campaign, Runs, describe_plan, new_findings, read_comparison, render_comparison
+from mtl_d2.comparison.command_line import check_run_arguments, end_on_sigterm, run_parser
 from mtl_d2.comparison.plots import draw_comparison
 from mtl_d2.engine.record import write_json
 
 TRAIN = [sys.executable, str(Path(__file__).resolve().parent / "train_net.py")]
 
 
-def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    result.add_argument("comparison", type=Path, metavar="FILE", help="the YAML that describes the comparison")
-    result.add_argument("--output", type=Path, default=Path("output/compare"), help="default: %(default)s")
-    result.add_argument("--jobs", type=int, default=1, help="trainings beside each other (default: %(default)s)")
-    result.add_argument("--only", nargs="+", default=[], metavar="NAME", help="train these networks alone")
-    result.add_argument("--dry-run", action="store_true", help="list what would be run, and about how long")
-    result.add_argument(
-        "--rounds", type=int, default=6, help="of the timing of inference; 0 to measure no costs (default: %(default)s)"
-    )
-    result.add_argument("--json", type=Path, metavar="FILE", help="write the record there too")
-    return result
-
-
 def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
-    args = parser().parse_args(words)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that trainings are ended too
+    args = run_parser(__doc__, file="the comparison", name="networks", output="output/compare").parse_args(words)
+    end_on_sigterm()
     try:
-        if args.jobs < 1 or args.rounds in (1, *range(args.rounds, 0)):
-            raise ValueError(
-                f"--jobs {args.jobs} --rounds {args.rounds}: expected 1 or more jobs, 0 or 2 or more rounds"
-            )
-        comparison = read_comparison(args.comparison)
+        check_run_arguments(args)
+        comparison = read_comparison(args.file)
         folder = args.output / comparison.name
         campaign = Campaign(comparison, Runs(folder / "runs", TRAIN), args.only)
         if args.dry_run:

@@ -1,6 +1,5 @@
 """A table of networks: read, trained once, written; wrong descriptions are told before anything is trained."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from mtl_d2.comparison.ablation_page import render_ablations
 from mtl_d2.comparison.costs import Cost
 from mtl_d2.engine.record import write_json
 
-from .toy import started, toy_comparison
+from .toy import main_of, started, toy_comparison
 
 ROOT = Path(__file__).resolve().parents[2]
 EDGE = {"MODEL.MTL.TASKS": ["edge"]}
@@ -112,21 +111,14 @@ def test_a_wrong_description_is_one_sentence(described, changes, sentence):
         AblationRuns(write(), runs, only=["none"])
 
 
-def _command():
-    spec = importlib.util.spec_from_file_location("ablate", ROOT / "tools/ablate.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_command_lists_what_it_would_run_and_refuses_in_a_sentence(described, tmp_path, capsys):
+def test_the_command_lists_what_it_would_run_and_refuses_in_a_sentence(described, tmp_path, capsys, monkeypatch):
     described[0](seeds=[1])
-    command = _command()
-    assert command.main([str(tmp_path / "toys.yaml"), "--output", str(tmp_path), "--dry-run"]) == 0
+    main = main_of("ablate", monkeypatch)
+    assert main([str(tmp_path / "toys.yaml"), "--output", str(tmp_path), "--dry-run"]) == 0
     assert "3 of 3 runs to do, 0 done" in capsys.readouterr().out
-    assert command.main([str(tmp_path / "nowhere.yaml")]) == 2
+    assert main([str(tmp_path / "nowhere.yaml")]) == 2
     assert "nowhere.yaml: cannot be read" in capsys.readouterr().err
-    assert command.main([str(tmp_path / "toys.yaml"), "--rounds", "1"]) == 2
+    assert main([str(tmp_path / "toys.yaml"), "--rounds", "1"]) == 2
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs/ablations").glob("*.yaml")), ids=lambda path: path.stem)

@@ -1,22 +1,13 @@
 """The command: wrong input is a sentence and status 2, a dry run writes nothing."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 
-from .toy import toy_comparison
-
-ROOT = Path(__file__).resolve().parents[2]
+from .toy import main_of, toy_comparison
 
 
 @pytest.fixture
 def main(monkeypatch):
-    spec = importlib.util.spec_from_file_location("mtl_d2_test_compare_runs", ROOT / "tools/compare_runs.py")
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    monkeypatch.setattr(tool.signal, "signal", lambda *_: None)  # the handlers of the tests stay
-    return tool.main
+    return main_of("compare_runs", monkeypatch)
 
 
 @pytest.mark.parametrize(

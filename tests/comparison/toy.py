@@ -1,7 +1,9 @@
 """A comparison on a toy dataset, and a trainer that writes records instead of training."""
 
+import importlib.util
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import yaml
 
@@ -78,3 +80,13 @@ def started(folder):
     """Names of the runs that were started, in order."""
     log = folder / "runs" / "log.txt"
     return [name.rpartition("-")[0] for name in log.read_text().split()] if log.exists() else []
+
+
+def main_of(tool, monkeypatch):
+    """``main`` of a script in tools/; the signal handlers of the tests stay."""
+    path = Path(__file__).resolve().parents[2] / "tools" / f"{tool}.py"
+    spec = importlib.util.spec_from_file_location(f"mtl_d2_test_{tool}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "end_on_sigterm", lambda: None)
+    return module.main

@@ -5,13 +5,13 @@ from typing import Any
 
 import torch
 from detectron2.config import configurable
-from detectron2.layers import Conv2d, ShapeSpec, get_norm
+from detectron2.layers import Conv2d, ShapeSpec
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
-from fvcore.nn import weight_init
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..edge.build import EDGE_HEADS_REGISTRY
+from ..edge.layers import conv3x3
 from ..shared_names import EDGE_LOGITS, SEM_SEG_LOGITS, SEM_SEG_TOWER
 from .fpn import MultiTaskSemSegFPNHead
 
@@ -78,8 +78,8 @@ class TwoStageSemSegHead(MultiTaskSemSegFPNHead):
         self.coarse_weight = coarse_weight
         self.edge_cell = common_stride // edge_stride if edge_stride else 0
         self.detail = nn.Sequential(
-            _conv(conv_dims + num_classes + self.edge_cell**2, detail_dims, norm),
-            _conv(detail_dims, detail_dims, norm),
+            conv3x3(conv_dims + num_classes + self.edge_cell**2, detail_dims, norm),
+            conv3x3(detail_dims, detail_dims, norm),
         )
         self.detail_predictor = Conv2d(detail_dims, num_classes * (common_stride // stride) ** 2, kernel_size=1)
         nn.init.normal_(self.detail_predictor.weight, std=0.01)
@@ -141,20 +141,6 @@ class TwoStageSemSegHead(MultiTaskSemSegFPNHead):
         ratio = self.common_stride // self.stride
         logits = _enlarge(coarse, ratio) + F.pixel_shuffle(detail, ratio)
         return {SEM_SEG_TOWER: tower, _COARSE_LOGITS: coarse, SEM_SEG_LOGITS: logits}
-
-
-def _conv(in_channels: int, out_channels: int, norm: str) -> Conv2d:
-    conv = Conv2d(
-        in_channels,
-        out_channels,
-        kernel_size=3,
-        padding=1,
-        bias=not norm,
-        norm=get_norm(norm, out_channels),
-        activation=F.relu,
-    )
-    weight_init.c2_msra_fill(conv)
-    return conv
 
 
 def _enlarge(logits: Tensor, factor: int) -> Tensor:
