@@ -57,7 +57,7 @@ class ScoringPool:
 
     def _collect(self) -> int:
         done = wait(self._pending, return_when=FIRST_COMPLETED).done
-        for future in done:
+        for future in [future for future in self._pending if future in done]:  # of several errors, the first call's
             name = self._pending.pop(future)
             self.results[name] = future.result()
         return len(done)
