@@ -49,4 +49,5 @@ def _row(name: str, record: Mapping[str, Any], comparison: Mapping[str, Any]) ->
 def _produced_by(name: str, record: Mapping[str, Any]) -> str:
     commit = f"{(record['commit'] or 'none')[:9]}{'*' if record['dirty'] else ''}"
     versions = f"torch {record['torch']}, detectron2 {record['detectron2']}, {record['finished'][:10]}"
-    return f"- {name} (commit {commit}, {versions}): `{record['command']}`"
+    whole = record.get("setting", {}).get("whole set")
+    return f"- {name} (commit {commit}, {versions}): `{record['command']}`" + (f"; {whole}" if whole else "")
