@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,7 +90,7 @@ def _variant(name: str, loaded: Any, path: Path, config: str, common: Overrides)
         config = own.get("config", config)
         own = {key: value for key, value in own.items() if key != "config"}
     overrides = config_overrides(own, f"{path}: variants.{name}", allowed=DATASETS)
-    return Variant(name, str(path.parent / config), {**common, **overrides})
+    return Variant(name, os.path.normpath(path.parent / config), {**common, **overrides})
 
 
 @dataclass
