@@ -1,7 +1,6 @@
 """The table of an ablation as Markdown, from its record."""
 
 import math
-import statistics
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,13 +25,12 @@ def render_ablation(record: Record) -> str:
             name,
             *_cost(record["variants"][name]["cost"]),
             *(figure.text(of) for figure in figures),
-            f"{statistics.fmean(run.seconds.get('train', math.nan) for run in of):.0f}",
             ", ".join(str(n) for n in sorted({run.iterations for run in of})),
             ", ".join(str(run.seed) for run in of),
         ]
         for name, of in runs.items()
     ]
-    table = markdown_table([*header, "train s", "steps", "seeds"], rows)
+    table = markdown_table([*header, "steps", "seeds"], rows)
     return "\n".join(part for part in (_wrapped(record["note"]), table, _produced_by(record, runs)) if part)
 
 
