@@ -47,6 +47,11 @@ FIGURES = (
     Figure("edge ODS", "edge", "ODS", 3),
     Figure("edge OIS", "edge", "OIS", 3),
     Figure("edge AP", "edge", "AP", 3),
+    Figure("edge R50", "edge", "R50", 3),
+    Figure("ODS, half tolerance", "edge", "ODS_half", 3),
+    Figure("ODS, crisp", "edge", "ODS_crisp", 3),
+    Figure("boundary AP", "segm", "boundary_AP"),
+    Figure("boundary IoU", "sem_seg", "boundary_IoU"),
     Figure("image labels mAP", "classification", "mAP"),
 )
 
