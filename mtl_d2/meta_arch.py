@@ -326,5 +326,5 @@ class MultiTaskFPN(nn.Module):
         """What each branch reads; ``features`` gives those of the neck's ``aggregate``, called once for each task."""
         sizes = batch.images.image_sizes
         return StepFeatures(
-            self.branches, lambda name: self.task_features(name, features(), sizes), batch.images.tensor
+            self.branches, self._givers, lambda name: self.task_features(name, features(), sizes), batch.images.tensor
         )

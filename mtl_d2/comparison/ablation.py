@@ -10,13 +10,24 @@ from typing import Any
 
 import detectron2
 import torch
+from detectron2.config import CfgNode
 
 from ..engine.record import RunRecord, portable_command, portable_word
 from .costs import Cost, measure_costs
 from .execute import Runs
 from .networks import build_on_cpu
 from .plan import Run, cfg_of, make_run, stages_of
-from .yaml_values import DATASETS, ComparisonError, Overrides, config_overrides, positive, read_yaml, seeds_of
+from .yaml_values import (
+    DATASETS,
+    ComparisonError,
+    Overrides,
+    check_only,
+    config_overrides,
+    kind_of,
+    positive,
+    read_yaml,
+    seeds_of,
+)
 
 KEYS = {
     "title": str,
@@ -89,6 +100,10 @@ def _variant(name: str, loaded: Any, path: Path, config: str, common: Overrides)
     if isinstance(own, dict):
         config = own.get("config", config)
         own = {key: value for key, value in own.items() if key != "config"}
+    if not isinstance(config, str):
+        raise ComparisonError(
+            f"{path}: variants.{name}.config: found {kind_of(config)}, expected the name of a config."
+        )
     overrides = config_overrides(own, f"{path}: variants.{name}", allowed=DATASETS)
     return Variant(name, os.path.normpath(path.parent / config), {**common, **overrides})
 
@@ -106,10 +121,7 @@ class AblationRuns:
     planned: dict[tuple[str, int], Run] = field(init=False)
 
     def __post_init__(self) -> None:
-        names = [variant.name for variant in self.ablation.variants]
-        for name in self.only:
-            if name not in names:
-                raise ComparisonError(f"--only {name}: no such variant in {self.ablation.name}: {', '.join(names)}.")
+        check_only(self.only, [variant.name for variant in self.ablation.variants], self.ablation.name)
         for variant in self.ablation.variants:
             _check(self.ablation, variant)
         self.planned = {
@@ -171,7 +183,7 @@ def new_ablation_findings(
     }
 
 
-def _cfg(ablation: Ablation, variant: Variant) -> Any:
+def _cfg(ablation: Ablation, variant: Variant) -> CfgNode:
     return cfg_of(variant.config, variant.overrides, f"{ablation.name}: {variant.name}")
 
 

@@ -13,7 +13,7 @@ from .networks import check_networks
 from .plan import Run, candidate_cfg, final_runs, search_runs, stages_of, trials
 from .rules import Metric
 from .scores import figures_of
-from .yaml_values import ComparisonError
+from .yaml_values import check_only
 
 
 @dataclass
@@ -30,9 +30,7 @@ class Campaign:
 
     def __post_init__(self) -> None:
         known = [candidate.name for candidate in self.comparison.candidates]
-        for name in self.only:
-            if name not in known:
-                raise ComparisonError(f"--only {name}: no such network in {self.comparison.name}: {', '.join(known)}.")
+        check_only(self.only, known, self.comparison.name)
         self.metrics = check_networks(self.comparison)
 
     def carry_out(self, jobs: int = 1) -> Found:

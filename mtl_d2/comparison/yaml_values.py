@@ -1,6 +1,6 @@
 """What stands in the YAML files that describe several trainings: checked values, and sentences for wrong ones."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,13 @@ def read_yaml(path: Path, keys: Mapping[str, Any], required: tuple[str, ...]) ->
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ComparisonError(f"{path}: not plain YAML ({' '.join(str(error).split())}); correct it.") from error
     return checked(loaded, keys, required, str(path))
+
+
+def check_only(only: Collection[str], known: Sequence[str], where: str) -> None:
+    """Raise ComparisonError for a name of ``--only`` that ``where`` does not have."""
+    for name in only:
+        if name not in known:
+            raise ComparisonError(f"--only {name}: no such network in {where}: {', '.join(known)}.")
 
 
 def flat(overrides: Mapping[str, Any], prefix: str = "") -> Overrides:

@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ._reduce import at_least_float32, masked_mean
-
-IGNORE = 255
+from ._reduce import at_least_float32, image_mean, masked_mean
+from .edge import IGNORE
 
 
 def structure_edges(probs: Tensor, targets: Tensor) -> Tensor:
@@ -66,7 +65,7 @@ def squared_edge_error(edges: Tensor, targets: Tensor) -> Tensor:
     valid = targets != IGNORE
     edges = at_least_float32(edges).masked_fill(~valid, 0)
     error = (edges - (targets == 1).to(edges.dtype)).square() / 2
-    return _mean_over_images(error * valid, valid)
+    return image_mean(error, valid)
 
 
 def edge_consistency(edges: Tensor, edge_probs: Tensor, targets: Tensor) -> Tensor:
@@ -77,7 +76,7 @@ def edge_consistency(edges: Tensor, edge_probs: Tensor, targets: Tensor) -> Tens
     """
     valid = targets != IGNORE
     difference = (at_least_float32(edges) - at_least_float32(edge_probs)).masked_fill(~valid, 0)
-    return _mean_over_images(difference.square() / 2, valid)
+    return image_mean(difference.square() / 2, valid)
 
 
 def edge_weighted_smoothness(probs: Tensor, targets: Tensor, *, beta: float = 5.0) -> Tensor:
@@ -164,9 +163,3 @@ def _present(probs: Tensor, targets: Tensor) -> Tensor:
     """(N, K) bool: the class is the likeliest one at a valid pixel of the image."""
     likeliest = F.one_hot(probs.detach().argmax(1), probs.shape[1])
     return (likeliest.bool() & (targets != IGNORE).unsqueeze(-1)).flatten(1, 2).any(1)
-
-
-def _mean_over_images(values: Tensor, valid: Tensor) -> Tensor:
-    """Mean over each image's valid pixels, then over the images that have one. ``values`` are zero elsewhere."""
-    pixels = valid.flatten(1).sum(1)
-    return masked_mean(values.flatten(1).sum(1) / pixels.clamp(min=1), pixels > 0)

@@ -10,10 +10,10 @@ from torch.nn import functional as F
 from ..losses import PREDICTED_EDGES, check_edge_regression, class_probs, edge_consistency, edge_regression_loss
 from ..modeling.shared_names import EDGE_LOGITS, SEM_SEG_LOGITS
 from ..structures import downsample_edges
+from ..structures.edges import IGNORE
 from .auxiliary import AuxiliaryTask
 from .base import Features, TaskBatch, register_task
 
-IGNORE = 255
 _KEY = "MODEL.MTL.EDGE_COUPLING."
 
 

@@ -1,6 +1,6 @@
 """What each branch of a network reads in a step: the backbone's features, and what other branches make of them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 
@@ -11,7 +11,8 @@ class StepFeatures:
     """Features by task, over all images of a step. What one branch gives others is made once, when it is first read.
 
     Args:
-        branches: of the network, by task; see :func:`givers`.
+        branches: of the network, by task.
+        read_from: for each task those whose features its branch reads, see :func:`givers`.
         prepare: gives what a task's branch reads of the backbone.
         images: (N, 3, H, W), normalised and padded.
 
@@ -19,12 +20,18 @@ class StepFeatures:
         is_shared: whether branches give each other features, so that their losses have a part of the graph in common.
     """
 
-    def __init__(self, branches: Mapping[str, TaskBranch], prepare: Callable[[str], Features], images: Tensor) -> None:
+    def __init__(
+        self,
+        branches: Mapping[str, TaskBranch],
+        read_from: Mapping[str, Sequence[str]],
+        prepare: Callable[[str], Features],
+        images: Tensor,
+    ) -> None:
         self._branches = branches
         self._prepare = prepare
         self._images = images
         self._giver_of = {name: task for task, branch in branches.items() for name in branch.gives}
-        self._givers = {giver for read in givers(branches).values() for giver in read}
+        self._givers = {giver for read in read_from.values() for giver in read}
         self._read: dict[str, dict[str, Tensor]] = {}
         self._given: dict[str, dict[str, Tensor]] = {}
         self.is_shared = bool(self._givers)

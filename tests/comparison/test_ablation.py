@@ -94,6 +94,10 @@ def test_costs_and_undefined_figures_are_printed(described, tmp_path):
         ({"variants": {}}, r"toys\.yaml: 'variants' is empty"),
         ({"title": None}, r"toys\.yaml: no 'title'; add it"),
         ({"variants": {"edge": 3}}, r"variants\.edge: found a int, 3, expected config keys"),
+        (
+            {"variants": {"edge": {"config": 3}}},
+            r"variants\.edge\.config: found a int, 3, expected the name of a config",
+        ),
         ({"variants": {"edge": {"SEED": 3}}}, r"variants\.edge: SEED is set by the comparison itself"),
         ({"variants": {"edge": {"MODEL.MTL.TASK": []}}}, r"toys: edge: .*MODEL\.MTL\.TASK"),
         ({"variants": {"edge": "nowhere.yaml"}}, r"toys: edge: .*nowhere\.yaml does not exist"),
@@ -107,7 +111,7 @@ def test_a_wrong_description_is_one_sentence(described, changes, sentence):
     write, runs = described
     with pytest.raises(ComparisonError, match=sentence):
         AblationRuns(write(**changes), runs)
-    with pytest.raises(ComparisonError, match="--only none: no such variant in toys: sem_seg, edge, fast edge"):
+    with pytest.raises(ComparisonError, match="--only none: no such network in toys: sem_seg, edge, fast edge"):
         AblationRuns(write(), runs, only=["none"])
 
 

@@ -31,7 +31,7 @@ def features_of(branches: dict[str, Any]) -> tuple[StepFeatures, Counter]:
         prepared[task] += 1
         return {"p2": torch.ones(2, 1)}
 
-    return StepFeatures(branches, prepare, IMAGES), prepared
+    return StepFeatures(branches, givers(branches), prepare, IMAGES), prepared
 
 
 def values(features: dict[str, torch.Tensor]) -> dict[str, float]:
