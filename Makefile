@@ -46,7 +46,7 @@ demo: venv ## train instances, semantics and edges on synthetic shapes, draw the
 	@$(VENV_PYTHON) tools/draw_panels.py --config-file $(DEMO_CONFIG) --weights $(DEMO)/model_final.pth \
 		--output $(DEMO)/panels --num-images 12
 	@echo "demo 4/6: scoring the Sobel filter, the floor for the edges"
-	@$(VENV_PYTHON) tools/sobel_floor.py shapes_val --output $(DEMO)/sobel
+	@$(VENV_PYTHON) tools/edge_floor.py shapes_val --output $(DEMO)/sobel
 	@echo "demo 5/6: drawing the curves of the run into $(DEMO)/plots"
 	@$(VENV_PYTHON) tools/plot_run.py $(DEMO) --output $(DEMO)/plots
 	@echo "demo 6/6: the figures of $(DEMO)/report.json"

@@ -227,7 +227,7 @@ def test_an_installed_upstream_detectron2_is_never_overwritten(make_venv, monkey
 def test_make_demo_runs_its_tools_in_order_on_its_own_datasets():
     shown = subprocess.run(["make", "-n", "demo"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     tools = re.findall(r"tools/(\w+)\.py", shown.replace("tools/make_venv.py", ""))
-    assert tools == ["make_shapes", "train_net", "draw_panels", "sobel_floor", "plot_run", "write_results"]
+    assert tools == ["make_shapes", "train_net", "draw_panels", "edge_floor", "plot_run", "write_results"]
     assert f"{ROOT}/datasets/shapes" in shown
 
 

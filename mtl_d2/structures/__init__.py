@@ -1,10 +1,11 @@
-"""Arrays that several parts share: edge labels, thinning, non-maximum suppression, masks within their boxes,
+"""Arrays that several parts share: edge labels, thinning, non-maximum suppression, gradient edges, masks within their boxes,
 label maps on disk."""
 
 from .box_masks import BoxMask, BoxMasks
 from .bsds import read_bsds_boundaries
-from .edge_nms import edge_nms, sobel_edges
+from .edge_nms import edge_nms
 from .edges import downsample_edges, edge_consensus, edge_files, edges_from_ids, id_map
+from .gradient_edges import canny_edges, sobel_edges
 from .label_maps import LabelMapError, read_label_map, read_semantic_ids
 from .thinning import thin
 
@@ -12,6 +13,7 @@ __all__ = [
     "BoxMask",
     "BoxMasks",
     "LabelMapError",
+    "canny_edges",
     "downsample_edges",
     "edge_consensus",
     "edge_files",

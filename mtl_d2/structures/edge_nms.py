@@ -1,4 +1,4 @@
-"""Soft edge maps before they are scored: non-maximum suppression, and the Sobel map that a head must beat.
+"""Soft edge maps before they are scored: non-maximum suppression.
 
 The suppression is that of Dollar and Zitnick, "Fast edge detection using structured forests", PAMI 2015, as
 used for the BSDS benchmark. scipy rather than OpenCV, whose thread pool does not survive the fork of a
@@ -95,31 +95,3 @@ def _fade_border(image: np.ndarray, fade: int) -> np.ndarray:
             ramp[-reach:] = ramp[:reach][::-1]
             image *= ramp[:, None] if axis == 0 else ramp
     return image
-
-
-def sobel_edges(image: np.ndarray) -> np.ndarray:
-    """Sobel gradient magnitude of an image: with ``edge_nms``, the floor that a trained edge head must beat.
-
-    Channels are averaged, the border is mirrored. The 3x3 kernels (weights 1 2 1) give four times the height
-    of a step; the magnitude is divided by four times the contrast of the image (the 99th minus the 1st
-    percentile of its grey values, at least 1), so that 1 is a step as high as the contrast, and clipped.
-    On nuclei this scale was better than a fixed one and than the greatest magnitude of the image (ODS 0.73
-    against 0.69 and 0.65), on COCO photographs the three were within 0.002.
-
-    Args:
-        image: (H, W) or (H, W, C), uint8, channels in any order.
-
-    Returns:
-        (H, W) float32 in [0, 1].
-
-    Raises:
-        ValueError: the image is not uint8, or has another number of axes.
-    """
-    if image.dtype != np.uint8 or image.ndim not in (2, 3):
-        raise ValueError(f"sobel_edges takes an (H, W) or (H, W, C) uint8 image, found {image.dtype} {image.shape}.")
-    gray = image.astype(np.float32)
-    if image.ndim == 3:
-        gray = gray.mean(axis=2)
-    magnitude = np.hypot(ndimage.sobel(gray, axis=1), ndimage.sobel(gray, axis=0))
-    low, high = np.percentile(gray, (1, 99)) if gray.size else (0, 1)
-    return np.minimum(magnitude / np.float32(4 * max(high - low, 1)), 1)

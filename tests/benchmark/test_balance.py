@@ -17,6 +17,12 @@ def test_every_method_is_timed_beside_a_plain_sum_of_as_many_steps(run) -> None:
     assert all(c["goal"] is None and c["ratio"]["low"] > 0.2 for c in record["comparisons"])
 
 
+def test_equality_is_asserted_in_float32_where_bfloat16_is_timed(run) -> None:
+    status, record = run("balance", "--quick", "--device", "cpu", "--bf16", "--methods", "uncertainty")
+    assert status == 0 and "bfloat16" in record["setting"]["device"]
+    assert all(c["difference"] < 1e-4 for c in record["checks"])
+
+
 def test_a_method_that_does_not_do_what_it_logs_is_not_timed(run, monkeypatch: pytest.MonkeyPatch) -> None:
     backward = FeatureCut.backward
     monkeypatch.setattr(FeatureCut, "backward", lambda cut, w: backward(cut, {task: -x for task, x in w.items()}))

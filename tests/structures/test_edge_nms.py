@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mtl_d2.structures import edge_nms, sobel_edges
+from mtl_d2.structures import edge_nms
 from mtl_d2.structures.edge_nms import triangle_smooth
 
 
@@ -51,18 +51,3 @@ def test_empty_map_stays_empty():
     assert not edge_nms(np.zeros((30, 30))).any()
     with pytest.raises(ValueError, match="H, W"):
         edge_nms(np.zeros((1, 3, 3)))
-
-
-def test_sobel_of_a_step_is_its_height_over_the_contrast():
-    image = np.zeros((6, 12, 3), np.uint8)
-    image[:, 4:8] = 20
-    image[:, 8:] = 200
-    edges = sobel_edges(image)
-    assert edges[:, [3, 4]] == pytest.approx(np.full((6, 2), 20 / 200))
-    assert edges[:, [7, 8]] == pytest.approx(np.full((6, 2), 180 / 200))
-    assert not edges[:, [0, 1, 2, 5, 6, 9, 10, 11]].any()
-    assert (sobel_edges(image[..., 0].T) == edges.T).all()
-    assert sobel_edges(image // 2) == pytest.approx(edges)
-    assert not sobel_edges(np.full((4, 4), 9, np.uint8)).any()
-    with pytest.raises(ValueError, match="uint8"):
-        sobel_edges(image.astype(float))

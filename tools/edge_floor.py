@@ -1,7 +1,10 @@
-"""Score Sobel edges on a dataset: the floor that a trained edge head must beat.
+"""Score edges from image gradients alone on a dataset: the floor that a trained edge head must beat.
 
-Example:
-    python tools/sobel_floor.py nuclei_val --output output/sobel_nuclei
+Sobel magnitudes are suppressed to their ridges as any soft map; Canny's edges are thin already.
+
+Examples:
+    python tools/edge_floor.py nuclei_val --output output/nuclei/sobel
+    python tools/edge_floor.py nuclei_val --detector canny --output output/nuclei/canny
 
 Writes DIR/report.json, a run record, next to the counts and the precision-recall curve.
 """
@@ -21,7 +24,9 @@ from mtl_d2.engine.record import new_record, write_record
 from mtl_d2.engine.results_page import render_main_figures
 from mtl_d2.evaluation import EdgeEvaluator, EdgeOptions
 from mtl_d2.evaluation.edge_ground_truth import has_edge_label
-from mtl_d2.structures import sobel_edges
+from mtl_d2.structures import canny_edges, sobel_edges
+
+DETECTORS = {"sobel": sobel_edges, "canny": canny_edges}
 
 
 def main() -> None:
@@ -31,17 +36,17 @@ def main() -> None:
     if not records:
         raise SystemExit(f"No image of {args.dataset} has an edge label: its records need edge_source.")
     records = records[: args.num_images]
-    options = EdgeOptions(max_dist=args.max_dist)
+    options = EdgeOptions(max_dist=args.max_dist, nms=args.detector == "sobel")
     evaluator = EdgeEvaluator(args.dataset, output_dir=args.output, options=options, workers=args.workers)
     start = time.perf_counter()
     for record in tqdm(records, disable=None):
-        edge = sobel_edges(read_image(record["file_name"], format="BGR"))
+        edge = DETECTORS[args.detector](read_image(record["file_name"], format="BGR"), args.sigma)
         evaluator.process([record], [{"edge": edge}])
     results = evaluator.evaluate()
     record = new_record(
         results={group: dict(figures) for group, figures in results.items()},
         images={"edge": evaluator.num_images},
-        config=f"sobel_floor {args.dataset}",
+        config=f"{args.detector} {args.dataset}, sigma {args.sigma:g}",
         overrides=[] if args.num_images is None else [f"--num-images {args.num_images}"],
         seed=0,
         iterations=0,
@@ -58,6 +63,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "dataset",
         help="registered name, e.g. nuclei_val, or the YAML of a dataset; set DETECTRON2_DATASETS to its folder",
+    )
+    parser.add_argument("--detector", choices=sorted(DETECTORS), default="sobel", help="default: %(default)s")
+    parser.add_argument(
+        "--sigma",
+        type=float,
+        default=2.0,
+        help="of the Gaussian before it, in pixels; 0 for none (default: %(default)g)",
     )
     parser.add_argument("--output", type=Path, metavar="DIR", help="where to write; without it, print alone")
     parser.add_argument("--num-images", type=int, metavar="N", help="score the first N labelled images alone")
