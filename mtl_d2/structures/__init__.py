@@ -1,5 +1,5 @@
-"""Arrays that several parts share: edge labels, thinning, non-maximum suppression, gradient edges, masks within their boxes,
-label maps on disk."""
+"""Arrays that several parts share: edge labels, thinning, non-maximum suppression, edges of gradients, masks within
+their boxes, label maps on disk."""
 
 from .box_masks import BoxMask, BoxMasks
 from .bsds import read_bsds_boundaries
