@@ -5,11 +5,13 @@ from another nor from the ground: things are told by their outline. Stuff has a 
 scatter around the class's. What is labelled is what is visible.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
+
+from .shapes_textures import STUFF_TEXTURES, THING_TEXTURES, smooth_field
 
 RECIPE_VERSION = 5  # raise it with every change that alters a pixel or a label
 THING_CLASSES = ("ellipse", "bar", "ring", "cross")
@@ -92,14 +94,14 @@ def make_scene(
     means: list[np.ndarray] = []
     for i in np.unique(semantic):  # the void looks like anything
         stuff = i - 1 if i <= len(STUFF_CLASSES) else rng.integers(len(STUFF_CLASSES))
-        texture = _STUFF_TEXTURES[stuff]
+        texture = STUFF_TEXTURES[stuff]
         colors = _draw_colors(rng, beside=means, center=STUFF_COLORS[stuff])
         means.append(colors.mean(0))
         _paint(image, semantic == i, texture(rng, size), colors)
     for i in range(1, len(classes) + 1):
         mask = instance_ids == i
         around = cv2.dilate(mask.astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool) & ~mask
-        texture = _THING_TEXTURES[rng.integers(len(_THING_TEXTURES))](rng, size)
+        texture = THING_TEXTURES[rng.integers(len(THING_TEXTURES))](rng, size)
         if style.color_by_class:
             colors = _draw_class_colors(rng, classes[i - 1])
         else:
@@ -113,10 +115,10 @@ def make_scene(
 def _draw_layout(rng: np.random.Generator, size: int) -> np.ndarray:
     """1 + stuff class with curved borders, uint8 (size, size), and in most scenes one void region."""
     present = rng.permutation(len(STUFF_CLASSES))[: rng.integers(2, len(STUFF_CLASSES) + 1)]
-    fields = np.stack([_smooth_field(rng, size, cells=3) for _ in present])
+    fields = np.stack([smooth_field(rng, size, cells=3) for _ in present])
     layout = (1 + present[fields.argmax(0)]).astype(np.uint8)
     if rng.random() < VOID_PROB:
-        height = np.abs(_smooth_field(rng, size, cells=2))  # a bent ribbon: a hilltop would pass for an ellipse
+        height = np.abs(smooth_field(rng, size, cells=2))  # a bent ribbon: a hilltop would pass for an ellipse
         layout[height < np.quantile(height, rng.uniform(0.06, 0.12))] = VOID
     return layout
 
@@ -218,58 +220,6 @@ def _visible_corners(corners: np.ndarray, mask: np.ndarray) -> np.ndarray:
     inside = (corners >= 0) & (corners < np.array(mask.shape[::-1]))  # False for NaN
     x, y = np.where(inside, corners, 0).astype(int).T
     return np.where((inside.all(1) & (near[y, x] > 0))[:, None], corners, np.nan)
-
-
-def _smooth_field(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
-    """Normal noise on a coarse grid, interpolated: float (size, size) with about ``cells`` hills a side."""
-    grid = rng.normal(size=(cells + 2, cells + 2)).astype(np.float32)
-    scale = -(-size // cells)
-    field = cv2.resize(grid, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-    return field[scale // 2 : scale // 2 + size, scale // 2 : scale // 2 + size]
-
-
-def _coordinate(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two perpendicular coordinates in pixels, turned by a random angle, with a random origin."""
-    angle = rng.uniform(0, np.pi)
-    y, x = np.ogrid[:size, :size]
-    u, v = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
-    return u + rng.uniform(0, 100), v + rng.uniform(0, 100)
-
-
-# A texture is float (size, size) in [0, 1]: the share of the second of two colours.
-
-
-def _stripes(rng: np.random.Generator, size: int) -> np.ndarray:
-    period = rng.uniform(5, 12)
-    return 0.5 + 0.5 * np.clip(2 * np.sin(2 * np.pi * _coordinate(rng, size)[0] / period), -1, 1)
-
-
-def _checks(rng: np.random.Generator, size: int) -> np.ndarray:
-    u, v = _coordinate(rng, size)
-    side = rng.uniform(4, 9)
-    return (np.sin(np.pi * u / side) * np.sin(np.pi * v / side) > 0).astype(float)
-
-
-def _plain(rng: np.random.Generator, size: int) -> np.ndarray:
-    return np.full((size, size), rng.uniform(0, 1))
-
-
-def _water(rng: np.random.Generator, size: int) -> np.ndarray:
-    bend = 14 * _smooth_field(rng, size, cells=5)
-    return 0.5 + 0.5 * np.sin(2 * np.pi * (_coordinate(rng, size)[0] + bend) / rng.uniform(8, 16))
-
-
-def _sand(rng: np.random.Generator, size: int) -> np.ndarray:
-    return np.clip(0.5 + 0.3 * rng.normal(size=(size, size)), 0, 1)
-
-
-def _gravel(rng: np.random.Generator, size: int) -> np.ndarray:
-    field = _smooth_field(rng, size, cells=max(size // int(rng.integers(6, 10)), 1))
-    return 1 / (1 + np.exp(-6 * field))
-
-
-_STUFF_TEXTURES: tuple[Callable, ...] = (_water, _sand, _gravel)
-_THING_TEXTURES: tuple[Callable, ...] = (_stripes, _checks, _sand, _plain)
 
 
 def _draw_colors(
