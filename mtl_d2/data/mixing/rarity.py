@@ -18,8 +18,8 @@ def image_factors(cfg: CfgNode, records: Sequence[Record]) -> np.ndarray:
     """Return how often each image comes in an epoch, (N,) float64: ones where no key asks for anything else.
 
     Args:
-        cfg: reads DATALOADER.REPEAT_THRESHOLD (Detectron2's), DATALOADER.MTL, MODEL.MTL.TASKS and
-            MODEL.SEM_SEG_HEAD.IGNORE_VALUE.
+        cfg: reads DATALOADER.REPEAT_THRESHOLD (Detectron2's), DATALOADER.MTL, MODEL.MTL.TASKS,
+            INPUT.MTL.IMAGE_LABELS and MODEL.SEM_SEG_HEAD.IGNORE_VALUE.
         records: of the images.
 
     Raises:
@@ -29,15 +29,12 @@ def image_factors(cfg: CfgNode, records: Sequence[Record]) -> np.ndarray:
     rare, frequent = cfg.DATALOADER.REPEAT_THRESHOLD, mtl.UNDERSAMPLE_FREQUENT
     factors = np.ones(len(records))
     if rare > 0 or frequent > 0:
-        kinds: list[Sequence[Classes]] = []
-        if "instance" in tasks:
-            kinds.append([thing_ids(record) for record in records])
-        if mtl.REPEAT_SEM_SEG and "sem_seg" in tasks:
-            kinds.append(sem_seg_classes(records, cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE))
+        kinds = _classes_by_kind(cfg, records)
         if not kinds:
             raise ValueError(
                 f"DATALOADER.REPEAT_THRESHOLD, DATALOADER.MTL.UNDERSAMPLE_FREQUENT: found {rare}, {frequent} with the "
-                f"tasks {list(tasks)}, expected the task instance, or sem_seg with DATALOADER.MTL.REPEAT_SEM_SEG."
+                f"tasks {list(tasks)}, expected the task instance, or classification with labels that are given or of "
+                "instances, or sem_seg with DATALOADER.MTL.REPEAT_SEM_SEG."
             )
         by_kind = np.stack([rarity_factors(classes, rare, frequent) for classes in kinds])
         factors = np.nan_to_num(np.fmax.reduce(by_kind), nan=1.0)
@@ -45,6 +42,20 @@ def image_factors(cfg: CfgNode, records: Sequence[Record]) -> np.ndarray:
         empty = np.array([is_labelled(record, "instance") and not has_objects(record) for record in records])
         factors = np.where(empty, factors * mtl.UNDERSAMPLE_EMPTY, factors)
     return factors
+
+
+def _classes_by_kind(cfg: CfgNode, records: Sequence[Record]) -> list[Sequence[Classes]]:
+    """The classes of each image, once for each kind of labels that count: ids of different kinds are not compared."""
+    tasks = cfg.MODEL.MTL.TASKS
+    image_labels = cfg.INPUT.MTL.IMAGE_LABELS if "classification" in tasks else None
+    kinds: list[Sequence[Classes]] = []
+    if "instance" in tasks or image_labels == "instances":
+        kinds.append([thing_ids(record) for record in records])
+    if image_labels == "given":
+        kinds.append([record.get("image_labels") for record in records])
+    if "sem_seg" in tasks and cfg.DATALOADER.MTL.REPEAT_SEM_SEG:
+        kinds.append(sem_seg_classes(records, cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE))
+    return kinds
 
 
 def rarity_factors(classes: Sequence[Classes], rare: float, frequent: float = 0.0) -> np.ndarray:

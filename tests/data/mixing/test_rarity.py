@@ -54,6 +54,18 @@ def test_crowds_make_no_class_frequent():
     assert image_factors(cfg, records).tolist() == [2, 1, 1, 1]
 
 
+def test_given_image_labels_count_and_derived_ones_count_as_their_objects():
+    cfg = tiny_cfg(["classification"], **{"DATALOADER.REPEAT_THRESHOLD": 1.0})
+    records = [{"image_labels": [1]}, {"image_labels": []}, {"image_labels": [0]}, {"image_labels": [0]}, record(1)]
+    assert image_factors(cfg, records).tolist() == [2, 1, SQRT2, SQRT2, 1]  # of the four that are labelled
+    cfg.INPUT.MTL.IMAGE_LABELS = "instances"
+    records = [record(0), record(0), record(1), record(), {"image_labels": [1]}]
+    assert image_factors(cfg, records).tolist() == [SQRT2, SQRT2, 2, 1, 1]
+    cfg.INPUT.MTL.IMAGE_LABELS = "sem_seg"
+    with pytest.raises(ValueError, match="expected the task instance, or classification with labels"):
+        image_factors(cfg, records)
+
+
 def test_semantic_classes_count_where_they_are_asked_for():
     labels = [("instance",), *[("instance", "sem_seg")] * 4]
     with toy_dataset(5, labels=labels, max_instances=1, size=(65, 61)) as name:  # images 1 and 3 have an object
@@ -63,7 +75,7 @@ def test_semantic_classes_count_where_they_are_asked_for():
         assert [set(ids) - {1, 2} for ids in found[1:]] == [{0, 3}] * 4  # and not 255, which the maps hold
         assert [bool({1, 2} & set(ids)) for ids in found[1:]] == [True, False, True, False]
         options = {"DATALOADER.REPEAT_THRESHOLD": 1.0, "MODEL.MTL.TASKS": ["sem_seg"]}
-        with pytest.raises(ValueError, match="expected the task instance, or sem_seg with"):
+        with pytest.raises(ValueError, match="or sem_seg with"):
             image_factors(tiny_cfg(**options), records)
         factors = image_factors(tiny_cfg(**options, **{"DATALOADER.MTL.REPEAT_SEM_SEG": True}), records)
     things = [set(ids) & {1, 2} for ids in found[1:]]
