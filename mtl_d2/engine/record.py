@@ -108,16 +108,21 @@ def device_name(device: torch.device | str) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
+_NOT_RESULTS = (":(top,exclude)results", ":(top,exclude)RESULTS.md")
+
+
 def git_state(folder: Path) -> tuple[str | None, bool]:
     """Commit of the checkout that ``folder`` is tracked in, and whether it has uncommitted changes.
 
+    Records that are kept there and the page made of them do not count: a command that writes one is followed by others.
     (None, False) where there is no checkout, as for an installed package, even if the environment that it is
     installed in lies within somebody's checkout.
     """
     try:
         _git(folder, "ls-files", "--error-unmatch", "__init__.py")
         commit = _git(folder, "rev-parse", "HEAD")
-        return commit, bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))
+        changes = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", ":(top)", *_NOT_RESULTS)
+        return commit, bool(changes)
     except (OSError, subprocess.CalledProcessError):
         return None, False
 

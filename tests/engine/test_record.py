@@ -159,6 +159,8 @@ def test_git_state_of_a_checkout_and_of_an_installed_package(tmp_path):
     package = tmp_path / "package"
     package.mkdir()
     (package / "__init__.py").write_text("")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/a.json").write_text("{}")
     assert git_state(package) == (None, False)
     git("init")
     assert git_state(package) == (None, False)  # inside a checkout, but not of it
@@ -166,6 +168,8 @@ def test_git_state_of_a_checkout_and_of_an_installed_package(tmp_path):
     git("commit", "-m", "a")
     commit, dirty = git_state(package)
     assert len(commit) == 40 and not dirty
+    (tmp_path / "results/a.json").write_text("a record that was kept")
+    assert git_state(package) == (commit, False)
     (package / "__init__.py").write_text("changed = True")
     assert git_state(package) == (commit, True)
 
