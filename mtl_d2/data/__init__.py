@@ -11,7 +11,8 @@ from .datasets import (
     resolve_dataset,
     resolve_datasets,
 )
-from .mapper import BrokenSampleError, MultiTaskDatasetMapper
+from .images import BrokenSampleError
+from .mapper import MultiTaskDatasetMapper
 from .preflight import load_records, preflight
 from .sampler import MultiTaskBatchSampler
 from .schema import DatasetError, DatasetSchema

@@ -102,7 +102,7 @@ class CopyPasteMapper:
 
     def _can_change(self, record: Record) -> bool:
         """Whether the objects that the tasks read have the masks that occlusion needs."""
-        return not self.mapper.reads_objects or has_masks(record.get("annotations", ()))
+        return not self.mapper.read.reads_objects or has_masks(record.get("annotations", ()))
 
     def _read_source(self) -> LabelledImage | None:
         record = self.sources[np.random.randint(len(self.sources))]  # noqa: NPY002

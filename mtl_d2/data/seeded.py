@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from .mapper import BrokenSampleError
+from .images import BrokenSampleError
 
 logger = logging.getLogger(__name__)
 
