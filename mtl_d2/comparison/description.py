@@ -1,5 +1,6 @@
 """A comparison described by a small YAML file: which networks are trained, and what is held against what."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -109,7 +110,7 @@ def read_comparison(path: Path) -> Comparison:
     _check_names(candidates, balancers, path)
     return Comparison(
         name=path.stem,
-        config=str(path.parent / values["config"]),
+        config=os.path.normpath(path.parent / values["config"]),
         seeds=seeds_of(values["seeds"], path),
         candidates=candidates,
         search=_search(values["search"], f"{path}: search"),

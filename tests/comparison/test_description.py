@@ -29,7 +29,7 @@ def _read(tmp_path, **changes):
 
 def test_a_description_is_read(tmp_path):
     comparison = _read(tmp_path)
-    assert comparison.name == "toy" and comparison.config == str(tmp_path / "../base.yaml")
+    assert comparison.name == "toy" and comparison.config == str(tmp_path.parent / "base.yaml")
     assert [(c.name, c.role, c.is_balancer) for c in comparison.candidates] == [
         ("edge", "reference", False),
         ("equal", "joint", True),
