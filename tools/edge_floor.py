@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Score edges from image gradients alone on a dataset: the floor that a trained edge head must beat.
 
 Sobel magnitudes are suppressed to their ridges as any soft map; Canny's edges are thin already.
@@ -6,10 +7,11 @@ Examples:
     python tools/edge_floor.py nuclei_val --output output/nuclei/sobel
     python tools/edge_floor.py nuclei_val --detector canny --output output/nuclei/canny
 
-Writes DIR/report.json, a run record, next to the counts and the precision-recall curve.
+Writes DIR/report.json, a run record, next to the counts and the precision-recall curve. Exit status: 2 for wrong input.
 """
 
 import argparse
+import sys
 import time
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from tqdm import tqdm
 
 import mtl_d2  # noqa: F401  registers the datasets
 from mtl_d2.data import resolve_dataset
-from mtl_d2.engine.record import new_record, write_record
+from mtl_d2.engine.record import RunRecord, new_record, write_record
 from mtl_d2.engine.results_page import render_main_figures
 from mtl_d2.evaluation import EdgeEvaluator, EdgeOptions
 from mtl_d2.evaluation.edge_ground_truth import has_edge_label
@@ -29,36 +31,49 @@ from mtl_d2.structures import canny_edges, sobel_edges
 DETECTORS = {"sobel": sobel_edges, "canny": canny_edges}
 
 
-def main() -> None:
-    args = parse_args()
-    args.dataset = resolve_dataset(args.dataset)
-    records = [record for record in DatasetCatalog.get(args.dataset) if has_edge_label(record)]
-    if not records:
-        raise SystemExit(f"No image of {args.dataset} has an edge label: its records need edge_source.")
-    records = records[: args.num_images]
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    try:
+        record = score(args)
+    except (ValueError, OSError) as error:
+        print(f"edge_floor.py: {error}", file=sys.stderr)
+        return 2
+    print(render_main_figures(record, tabulate))
+    if args.output is not None:
+        write_record(args.output / "report.json", record)
+    return 0
+
+
+def score(args: argparse.Namespace) -> RunRecord:
+    """Detect and score the edges of all labelled images.
+
+    Raises:
+        ValueError: the dataset, one of its images or an option is not as it has to be.
+    """
     options = EdgeOptions(max_dist=args.max_dist, nms=args.detector == "sobel")
-    evaluator = EdgeEvaluator(args.dataset, output_dir=args.output, options=options, workers=args.workers)
+    dataset = resolve_dataset(args.dataset)
+    records = [record for record in DatasetCatalog.get(dataset) if has_edge_label(record)][: args.num_images]
+    if not records:
+        raise ValueError(f"no image of {dataset} has an edge label: its records need edge_source.")
+    evaluator = EdgeEvaluator(dataset, output_dir=args.output, options=options, workers=args.workers)
     start = time.perf_counter()
     for record in tqdm(records, disable=None):
         edge = DETECTORS[args.detector](read_image(record["file_name"], format="BGR"), args.sigma)
         evaluator.process([record], [{"edge": edge}])
     results = evaluator.evaluate()
-    record = new_record(
+    return new_record(
         results={group: dict(figures) for group, figures in results.items()},
         images={"edge": evaluator.num_images},
-        config=f"{args.detector} {args.dataset}, sigma {args.sigma:g}",
+        config=f"{args.detector} {dataset}, sigma {args.sigma:g}",
         overrides=[] if args.num_images is None else [f"--num-images {args.num_images}"],
         seed=0,
         iterations=0,
         seconds={"train": 0.0, "eval": time.perf_counter() - start},
         device="cpu",
     )
-    print(render_main_figures(record, tabulate))
-    if args.output is not None:
-        write_record(args.output / "report.json", record)
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "dataset",
@@ -80,8 +95,11 @@ def parse_args() -> argparse.Namespace:
         help="matching radius / image diagonal (default %(default)s)",
     )
     parser.add_argument("--workers", type=int, help="scoring processes (default: one per core)")
-    return parser.parse_args()
+    args = parser.parse_args(argv)
+    if args.sigma < 0 or (args.num_images is not None and args.num_images < 1):
+        parser.error("--sigma: expected 0 or more; --num-images: expected 1 or more")
+    return args
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

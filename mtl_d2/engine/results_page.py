@@ -1,6 +1,7 @@
 """RESULTS.md from run records: one table per folder of records, and the table of box and class losses."""
 
 import dataclasses
+import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,6 +14,7 @@ from mtl_d2.engine.imbalance_table import render_imbalance
 from mtl_d2.engine.record import RunRecord, read_record
 from mtl_d2.engine.results_figures import BOX_AP, BOX_AP50, FIGURES, MASK_AP, Records, figures_of, markdown_table
 
+_ON_TRAINING_IMAGES = re.compile(r" on \w+_train\b")  # how far they were learnt by heart, which is no result
 _LOSS_TABLE_NAME = re.compile(r"loss_table/(?P<box>.+)_(?P<cls>[^_]+)_seed\d+")
 
 _HEAD = """# Results
@@ -83,10 +85,19 @@ def render(records: Records, folder: str = "results") -> str:
 
 def render_summary(records: Records) -> str:
     """The main figures of the scored runs but those of a table of their own, with the config of each, in Markdown."""
-    shown = {name: record for name, record in split_test_sets(records).items() if not _has_own_table(name)}
+    shown = {
+        name: record
+        for name, record in split_test_sets(records).items()
+        if not (_has_own_table(name) or _ON_TRAINING_IMAGES.search(name))
+    }
     figures = [figure for figure in SUMMARY if any(figure.value(record) is not None for record in shown.values())]
     rows = [
-        [name, f"`{record.config}`", *(figure.text([record]) for figure in figures), f"{record.seconds['train']:.0f} s"]
+        [
+            name,
+            f"`{os.path.normpath(record.config)}`",
+            *(figure.text([record]) for figure in figures),
+            f"{record.seconds['train']:.0f} s",
+        ]
         for name, record in shown.items()
         if any(figure.value(record) is not None for figure in figures)
     ]

@@ -19,7 +19,7 @@ from mtl_d2.engine.record import (
     read_record,
     write_record,
 )
-from mtl_d2.engine.results_page import load_records, render, render_main_figures, seed_groups
+from mtl_d2.engine.results_page import load_records, render, render_main_figures, render_summary, seed_groups
 
 TOOL = PACKAGE_DIR.parent / "tools" / "write_results.py"
 
@@ -314,3 +314,10 @@ def test_tool_keeps_a_run_writes_the_page_and_checks_it(tmp_path, monkeypatch, c
 def test_the_published_figures_are_those_of_the_records(monkeypatch):
     monkeypatch.setattr(sys, "argv", [str(TOOL), "--check"])
     assert runpy.run_path(str(TOOL))["main"]() == 0
+
+
+def test_summary_has_test_sets_and_no_training_images():
+    results = {"pets_val/edge": {"ODS": 0.8}, "pets_train.sample100/edge": {"ODS": 0.9}}
+    record = dataclasses.replace(RECORD, results=results, config="configs/compare/../pets/cpu.yaml")
+    (line,) = render_summary({"pets/joint": record}).splitlines()[2:]
+    assert line == "| pets/joint on pets_val | `configs/pets/cpu.yaml` | 0.800 | 12 s |"
