@@ -96,8 +96,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--workers", type=int, help="scoring processes (default: one per core)")
     args = parser.parse_args(argv)
-    if args.sigma < 0 or (args.num_images is not None and args.num_images < 1):
-        parser.error("--sigma: expected 0 or more; --num-images: expected 1 or more")
+    if args.num_images is not None and args.num_images < 1:
+        parser.error(f"--num-images {args.num_images}: expected 1 or more")
     return args
 
 

@@ -19,6 +19,7 @@ import detectron2
 import torch
 
 PACKAGE_DIR = Path(__file__).resolve().parents[1]
+_RESULTS = ("results", "RESULTS.md", "README.md")  # records that are kept, and the pages with their tables
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,21 +109,18 @@ def device_name(device: torch.device | str) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-_NOT_RESULTS = (":(top,exclude)results", ":(top,exclude)RESULTS.md")
-
-
 def git_state(folder: Path) -> tuple[str | None, bool]:
     """Commit of the checkout that ``folder`` is tracked in, and whether it has uncommitted changes.
 
-    Records that are kept there and the page made of them do not count: a command that writes one is followed by others.
+    Records that are kept there and the pages with their tables do not count: one run's record does not change the next.
     (None, False) where there is no checkout, as for an installed package, even if the environment that it is
     installed in lies within somebody's checkout.
     """
     try:
         _git(folder, "ls-files", "--error-unmatch", "__init__.py")
         commit = _git(folder, "rev-parse", "HEAD")
-        changes = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", ":(top)", *_NOT_RESULTS)
-        return commit, bool(changes)
+        code = (":(top)", *(f":(top,exclude){path}" for path in _RESULTS))
+        return commit, bool(_git(folder, "status", "--porcelain", "--untracked-files=no", "--", *code))
     except (OSError, subprocess.CalledProcessError):
         return None, False
 

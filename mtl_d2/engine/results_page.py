@@ -84,7 +84,7 @@ def render(records: Records, folder: str = "results") -> str:
 
 
 def render_summary(records: Records) -> str:
-    """The main figures of the scored runs but those of a table of their own, with the config of each, in Markdown."""
+    """The main figures of scored runs and their configs, in Markdown: on test sets, of runs without an own table."""
     shown = {
         name: record
         for name, record in split_test_sets(records).items()

@@ -1,7 +1,9 @@
 """The price of balancing: gradients are checked against the weights that a method logs, and then timed."""
 
 import pytest
+import torch
 
+from mtl_d2.benchmark import balance
 from mtl_d2.engine.feature_cut import FeatureCut
 
 METHODS = ("--methods", "uncertainty", "famo", "upgrad")
@@ -17,10 +19,12 @@ def test_every_method_is_timed_beside_a_plain_sum_of_as_many_steps(run) -> None:
     assert all(c["goal"] is None and c["ratio"]["low"] > 0.2 for c in record["comparisons"])
 
 
-def test_equality_is_asserted_in_float32_where_bfloat16_is_timed(run) -> None:
+def test_equality_is_asserted_in_float32_where_bfloat16_is_timed(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    timed = []
+    monkeypatch.setattr(balance, "_compare", lambda methods, *_: timed.extend(methods) or [])
     status, record = run("balance", "--quick", "--device", "cpu", "--bf16", "--methods", "uncertainty")
-    assert status == 0 and "bfloat16" in record["setting"]["device"]
-    assert all(c["difference"] < 1e-4 for c in record["checks"])
+    assert status == 0 and all(c["difference"] < 1e-4 for c in record["checks"])
+    assert [method.trainer.precision.dtype for method in timed] == [torch.bfloat16] * 2
 
 
 def test_a_method_that_does_not_do_what_it_logs_is_not_timed(run, monkeypatch: pytest.MonkeyPatch) -> None:

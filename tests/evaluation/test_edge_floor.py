@@ -22,13 +22,14 @@ def test_gradient_edges_are_scored_and_recorded(detector, tmp_path):
 
 
 def test_wrong_input_is_one_sentence(capsys):
-    with toy_dataset(2, labels=("sem_seg",)) as name:
-        assert main([name]) == 2
-        assert capsys.readouterr().err == (
-            f"edge_floor.py: no image of {name} has an edge label: its records need edge_source.\n"
-        )
-        assert main([name, "--max-dist", "2"]) == 2
-        assert "max_dist must be a fraction" in capsys.readouterr().err
+    with toy_dataset(2, labels=("sem_seg",)) as unlabelled, toy_dataset(1) as labelled:
+        for words, sentence in (
+            ([unlabelled], f"no image of {unlabelled} has an edge label: its records need edge_source."),
+            ([labelled, "--max-dist", "2"], "max_dist must be a fraction of the image diagonal"),
+            ([labelled, "--sigma", "-1"], "sigma must be 0 or a width in pixels, found -1.0."),
+        ):
+            assert main(words) == 2
+            assert capsys.readouterr().err.startswith(f"edge_floor.py: {sentence}")
     with pytest.raises(SystemExit):
-        main(["nuclei_val", "--sigma", "-1"])
-    assert "--sigma: expected 0 or more" in capsys.readouterr().err
+        main(["nuclei_val", "--num-images", "0"])
+    assert "--num-images 0: expected 1 or more" in capsys.readouterr().err
