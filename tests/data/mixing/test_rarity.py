@@ -75,9 +75,7 @@ def test_semantic_classes_count_where_they_are_asked_for():
         assert [set(ids) - {1, 2} for ids in found[1:]] == [{0, 3}] * 4  # and not 255, which the maps hold
         assert [bool({1, 2} & set(ids)) for ids in found[1:]] == [True, False, True, False]
         options = {"DATALOADER.REPEAT_THRESHOLD": 1.0, "MODEL.MTL.TASKS": ["sem_seg"]}
-        with pytest.raises(
-            ValueError, match="expected the task instance, or classification .*, or sem_seg with"
-        ):
+        with pytest.raises(ValueError, match="expected the task instance, or classification .*, or sem_seg with"):
             image_factors(tiny_cfg(**options), records)
         factors = image_factors(tiny_cfg(**options, **{"DATALOADER.MTL.REPEAT_SEM_SEG": True}), records)
     things = [set(ids) & {1, 2} for ids in found[1:]]
