@@ -78,6 +78,7 @@ def search_runs(comparison: Comparison) -> dict[tuple[str, int, int], Run]:
         for (number, trial), fold in itertools.product(enumerate(tried), range(search.held_out)):
             overrides = {
                 **trial,
+                **_stages(cfg, search.overrides.get("SOLVER.MAX_ITER", cfg.SOLVER.MAX_ITER) / cfg.SOLVER.MAX_ITER),
                 **search.overrides,
                 "DATASETS.TRAIN": (f"{train}.rest{fold}{ending}",),
                 "DATASETS.TEST": (f"{train}.fold{fold}{ending}",),
@@ -105,13 +106,33 @@ def final_runs(
         size = min(len(load_records(test)), len(load_records(train)))
         overrides: Overrides = {**chosen[candidate.name], "DATASETS.TEST": (test, f"{train}.sample{size}")}
         if phase == "longer":
-            solver = candidate_cfg(comparison, candidate, overrides).SOLVER
-            overrides["SOLVER.MAX_ITER"] = math.ceil(LONGER * solver.MAX_ITER)
-            overrides["SOLVER.STEPS"] = tuple(round(LONGER * step) for step in solver.STEPS)
+            own = candidate_cfg(comparison, candidate, overrides)
+            overrides |= _schedule({"SOLVER.MAX_ITER": own.SOLVER.MAX_ITER, "SOLVER.STEPS": own.SOLVER.STEPS}, LONGER)
+            overrides |= _stages(own, LONGER)
         for seed in comparison.seeds:
             label = f"{candidate.name}{' longer' if phase == 'longer' else ''} seed {seed}"
             runs[candidate.name, seed] = _run(comparison, candidate, overrides, seed, label)
     return runs
+
+
+def _stages(cfg: CfgNode, share: float) -> Overrides:
+    """SOLVER.MTL.STAGES where each lasts ``share`` of its steps: what a stage sets wins over what all of a run set.
+
+    {} where there are none, or nothing changes.
+    """
+    if share == 1 or not cfg.SOLVER.MTL.STAGES:
+        return {}
+    return {"SOLVER.MTL.STAGES": [{**stage, **_schedule(stage, share)} for stage in stages_of(cfg)]}
+
+
+def _schedule(values: Mapping[str, Any], share: float) -> Overrides:
+    """What says how long a training is, of ``values``, for ``share`` of the steps."""
+    scaled: Overrides = {}
+    if "SOLVER.MAX_ITER" in values:
+        scaled["SOLVER.MAX_ITER"] = math.ceil(share * values["SOLVER.MAX_ITER"])
+    if "SOLVER.STEPS" in values:
+        scaled["SOLVER.STEPS"] = tuple(round(share * step) for step in values["SOLVER.STEPS"])
+    return scaled
 
 
 def candidate_cfg(comparison: Comparison, candidate: Candidate, overrides: Mapping[str, Any] | None = None) -> CfgNode:

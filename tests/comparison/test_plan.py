@@ -140,6 +140,20 @@ def test_a_run_of_several_stages_has_the_steps_of_all_and_answers_of_the_last(to
     assert stages_of(cfg) == [{}]
 
 
+def test_stages_keep_their_share_of_the_steps_in_shorter_and_longer_runs(toy):
+    stages = [{"NAME": "a", "SOLVER.MAX_ITER": 6}, {"NAME": "b", "SOLVER": {"BASE_LR": 0.1, "STEPS": (3,)}}]
+    staged = replace(toy.candidates[0], overrides={**toy.candidates[0].overrides, "SOLVER.MTL.STAGES": stages})
+    comparison = replace(toy, candidates=(staged, *toy.candidates[1:]))
+    short = search_runs(comparison)[staged.name, 0, 0]  # 3 steps of 9 in the search
+    usual, longer = (final_runs(comparison, {staged.name: {}}, phase)[staged.name, 1] for phase in ("final", "longer"))
+    assert [run.steps for run in (short, usual, longer)] == [2 + 3, 6 + 9, 8 + 12]
+    assert [stages_of(setup_cfg(run.config, run.words))[1]["SOLVER.STEPS"] for run in (short, longer)] == [(1,), (4,)]
+    # The same search where it has runs of all steps, and of networks without stages, as before.
+    whole = replace(comparison, search=replace(comparison.search, overrides={}))
+    assert search_runs(whole)[staged.name, 0, 0].steps == 6 + 9
+    assert "SOLVER.MTL.STAGES" not in search_runs(comparison)["both", 0, 0].words
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
