@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from mtl_d2._orphans import end_with_parent
 from mtl_d2.data.masks import encode_mask
 from mtl_d2.data.schema import DatasetError
 from mtl_d2.data.shapes_scene import (
@@ -176,7 +177,7 @@ def _for_each_scene(work: Callable[[int], Entry], recipe: Recipe, split: str, wo
     if workers <= 1:
         return _collect(map(work, range(count)), split, count)
     cv2.setNumThreads(0)  # here and not in the workers: a forked process hangs when it ends threads it never had
-    with ProcessPoolExecutor(workers) as pool:
+    with ProcessPoolExecutor(workers, initializer=end_with_parent) as pool:
         return _collect(pool.map(work, range(count), chunksize=8), split, count)
 
 

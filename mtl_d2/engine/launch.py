@@ -1,10 +1,7 @@
 """Start the processes of a job, on GPUs (nccl) and on CPUs (gloo), by ourselves or under torchrun."""
 
-import multiprocessing
-import multiprocessing.connection
 import os
 import socket
-import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
@@ -15,6 +12,8 @@ import torch.multiprocessing as mp
 from detectron2.utils import comm
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+
+from .._orphans import end_with_parent
 
 DEFAULT_TIMEOUT = timedelta(minutes=60)  # an evaluation on rank 0 keeps the other ranks waiting
 _TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -138,7 +137,9 @@ def _worker(  # noqa: PLR0917 - spawn passes positions
     device: str,
     timeout: timedelta,
 ) -> None:
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    # torch sends SIGINT, which a process started in the background of a shell ignores, and which waits for the end of
+    # a collective that will never come.
+    end_with_parent()
     if device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes_per_machine))
     rank = machine_rank * processes_per_machine + local_rank
@@ -153,18 +154,6 @@ def _worker(  # noqa: PLR0917 - spawn passes positions
     )
     main(*args)
     dist.destroy_process_group()
-
-
-def _exit_with_parent() -> None:
-    """End this process when the one that spawned it is gone, killed or not.
-
-    torch sends SIGINT then, which a process started in the background of a shell ignores, and which waits for
-    the end of a collective that will never come.
-    """
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
 
 
 def _run_under_torchrun(main: Callable[..., Any], args: Sequence[Any], device: str, timeout: timedelta) -> Any:

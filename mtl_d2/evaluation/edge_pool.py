@@ -9,6 +9,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from .._orphans import end_with_parent
+
 _BACKLOG = 4  # images waiting for each scoring process, before the caller has to wait
 
 
@@ -76,4 +78,4 @@ def _start(workers: int) -> ProcessPoolExecutor:
     # script, which takes seconds. What runs there is numpy and scipy, without threads and without CUDA.
     # Elsewhere than on Linux a fork is not safe.
     method = "fork" if sys.platform == "linux" else "spawn"
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context(method))
+    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context(method), initializer=end_with_parent)

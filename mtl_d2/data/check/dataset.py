@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import cv2
 from tqdm import tqdm
 
+from ..._orphans import end_with_parent
 from ..faults import Fault
 from ..schema import DatasetError, DatasetSchema
 from .duplicates import SeenImage
@@ -96,14 +97,18 @@ def _map(check: functools.partial, records: Sequence[dict], jobs: int) -> Iterat
         return
     # Forked, as PyTorch's data loader workers are; elsewhere than on Linux a fork is not safe.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    # OpenCV's threads do not survive a fork, and would only compete.
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=cv2.setNumThreads, initargs=(0,)) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker) as pool:
         try:
             yield from pool.map(check, records, chunksize=_CHUNK)
         except BrokenProcessPool as error:
             raise DatasetError(
                 "a process that decodes images was killed, for lack of memory perhaps; use fewer jobs, or 0."
             ) from error
+
+
+def _start_worker() -> None:
+    cv2.setNumThreads(0)  # they do not survive a fork, and would only compete
+    end_with_parent()
 
 
 def _default_jobs() -> int:

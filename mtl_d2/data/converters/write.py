@@ -16,6 +16,7 @@ import cv2
 import yaml
 from tqdm import tqdm
 
+from mtl_d2._orphans import end_with_parent
 from mtl_d2.data.converters.describe import describe
 from mtl_d2.data.converters.image import convert_image
 from mtl_d2.data.converters.journal import Entry, Journal, check_recipe
@@ -106,7 +107,7 @@ def _map(convert: functools.partial, items: list[Item], jobs: int) -> Iterator[E
         yield from map(convert, items)
         return
     cv2.setNumThreads(0)  # here and not in the workers: a forked process hangs when it ends threads it never had
-    with ProcessPoolExecutor(jobs) as pool:
+    with ProcessPoolExecutor(jobs, initializer=end_with_parent) as pool:
         yield from pool.map(convert, items, chunksize=_CHUNK)
 
 
