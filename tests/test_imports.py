@@ -26,6 +26,7 @@ ALLOWED = {
     "comparison": {"benchmark", "data", "engine", "evaluation", "tasks", "visualization"},
     "collect_env": {"_require"},
     "_require": set(),
+    "_orphans": set(),
     "predictor": {"data", "engine", "evaluation", "meta_arch", "separate_networks", "structures", "visualization"},
     "testing": {"config", "data", "structures"},
     "engine": {
@@ -33,6 +34,7 @@ ALLOWED = {
         "tasks", "visualization",
     },
 }  # fmt: skip
+ANYWHERE = {"_orphans"}  # of the standard library alone
 
 
 def _room(path: Path) -> str:
@@ -63,7 +65,15 @@ FILES = sorted(p for p in PACKAGE.rglob("*.py") if _room(p) != "__init__")
 def test_rooms_import_only_what_they_may(path):
     room = _room(path)
     assert room in ALLOWED, f"{path.name} stands in a room that this test does not know"
-    assert _imported_rooms(path) <= ALLOWED[room]
+    assert _imported_rooms(path) <= ALLOWED[room] | ANYWHERE
+
+
+def test_what_may_be_imported_anywhere_needs_the_standard_library_alone():
+    for room in ANYWHERE:
+        tree = ast.parse((PACKAGE / f"{room}.py").read_text())
+        names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+        assert names and {name.partition(".")[0] for name in names} <= sys.stdlib_module_names
+        assert not any(isinstance(node, ast.ImportFrom) for node in ast.walk(tree))
 
 
 @pytest.mark.parametrize("room", ["structures", "losses"])
