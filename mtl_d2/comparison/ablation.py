@@ -34,6 +34,7 @@ KEYS = {
     "config": str,
     "seeds": list,
     "variants": dict,
+    "columns": dict,
     "overrides": dict,
     "processes": int,
     "threads": int,
@@ -57,6 +58,7 @@ class Ablation:
 
     name: the file's, without its ending.
     variants: the time of inference of each is also given as a ratio to that of the first.
+    columns: ``{title: figures}`` of a record, "group/name" each, of which the mean is shown; {} for the main figures.
     processes, threads: of one training.
     note: what the reader of the table has to know.
     """
@@ -65,6 +67,7 @@ class Ablation:
     title: str
     seeds: tuple[int, ...]
     variants: tuple[Variant, ...]
+    columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
     processes: int = 1
     threads: int = 1
     note: str = ""
@@ -89,6 +92,7 @@ def read_ablation(path: Path) -> Ablation:
         title=values["title"],
         seeds=seeds_of(values["seeds"], path),
         variants=tuple(variants),
+        columns=_columns(values.get("columns", {}), f"{path}: columns"),
         processes=positive(values, "processes", path),
         threads=positive(values, "threads", path),
         note=" ".join(values.get("note", "").split()),
@@ -106,6 +110,23 @@ def _variant(name: str, loaded: Any, path: Path, config: str, common: Overrides)
         )
     overrides = config_overrides(own, f"{path}: variants.{name}", allowed=DATASETS)
     return Variant(name, os.path.normpath(path.parent / config), {**common, **overrides})
+
+
+def _columns(loaded: dict[Any, Any], where: str) -> dict[str, tuple[str, ...]]:
+    columns = {}
+    for title, names in loaded.items():
+        listed = [names] if isinstance(names, str) else names
+        if not isinstance(listed, list) or not listed or not all(map(_is_figure, listed)):
+            raise ComparisonError(
+                f"{where}.{title}: found {kind_of(names)}, expected a figure of the runs' records, such as "
+                "segm/AP-ring, or a list of figures."
+            )
+        columns[str(title)] = tuple(listed)
+    return columns
+
+
+def _is_figure(name: Any) -> bool:
+    return isinstance(name, str) and all(name.partition("/"))
 
 
 @dataclass
@@ -165,6 +186,7 @@ def new_ablation_findings(
         "ablation": ablation.name,
         "title": ablation.title,
         "note": ablation.note,
+        "columns": {title: list(names) for title, names in ablation.columns.items()},
         "processes": ablation.processes,
         "threads": ablation.threads,
         "failed": list(failed),

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..engine.record import RunRecord
-from ..engine.results_figures import figures_of, markdown_table
+from ..engine.results_figures import column, figures_of, markdown_table
 
 Record = Mapping[str, Any]
+COSTS = ("parameters", "GFLOPs", "inference ms", "ratio [95 %]")
 
 
 def render_ablations(records: Mapping[str, Record]) -> str:
@@ -16,22 +17,25 @@ def render_ablations(records: Mapping[str, Record]) -> str:
 
 
 def render_ablation(record: Record) -> str:
-    """A row per variant that has a finished run: costs, then every figure, mean ± sd over the seeds."""
+    """A row per variant that has a finished run: costs if measured, then the figures, mean ± sd over the seeds."""
     runs = {name: _records(variant) for name, variant in record["variants"].items() if variant["records"]}
-    figures = figures_of(run for of in runs.values() for run in of)
-    header = ["", "parameters", "GFLOPs", "inference ms", "ratio [95 %]", *(f.title for f in figures)]
+    figures = [column(title, names) for title, names in record.get("columns", {}).items()]
+    figures = figures or figures_of(run for of in runs.values() for run in of)
+    costs = {name: record["variants"][name]["cost"] for name in runs}
+    with_costs = any(costs.values())
     rows = [
         [
             name,
-            *_cost(record["variants"][name]["cost"]),
+            *(_cost(costs[name]) if with_costs else []),
             *(figure.text(of) for figure in figures),
             ", ".join(str(n) for n in sorted({run.iterations for run in of})),
             ", ".join(str(run.seed) for run in of),
         ]
         for name, of in runs.items()
     ]
-    table = markdown_table([*header, "steps", "seeds"], rows)
-    return "\n".join(part for part in (_wrapped(record["note"]), table, _produced_by(record, runs)) if part)
+    header = ["", *(COSTS if with_costs else []), *(figure.title for figure in figures), "steps", "seeds"]
+    table = markdown_table(header, rows)
+    return "\n".join(part for part in (_wrapped(record["note"]), table, _produced_by(record, runs, with_costs)) if part)
 
 
 def _wrapped(note: str) -> str:
@@ -52,20 +56,20 @@ def _with_nan(results: Mapping[str, Mapping[str, float | None]]) -> dict[str, di
 
 def _cost(cost: Record | None) -> list[str]:
     if cost is None:
-        return [""] * 4
+        return [""] * len(COSTS)
     ratio = cost["time_ratio"]
     within = f"{ratio['value']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]" if ratio else "1"
     return [f"{cost['parameters']:,}", f"{cost['flops'] / 1e9:.2f}", f"{cost['milliseconds']:.1f}", within]
 
 
-def _produced_by(record: Record, runs: Mapping[str, list[RunRecord]]) -> str:
+def _produced_by(record: Record, runs: Mapping[str, list[RunRecord]], with_costs: bool) -> str:
     commits = sorted({f"{(r.commit or 'none')[:9]}{'*' if r.dirty else ''}" for of in runs.values() for r in of})
     devices = sorted({r.device for of in runs.values() for r in of})
     configs = sorted({record["variants"][name]["config"] for name in runs})
     missing = [name for name in record["variants"] if name not in runs]
     return (
-        "Inference: an image with its postprocessing; the ratio is to the first row. "
-        f"Produced by `{record['command']}`: "
+        ("Inference: an image with its postprocessing; the ratio is to the first row. " if with_costs else "")
+        + f"Produced by `{record['command']}`: "
         f"configs {', '.join(f'`{config}`' for config in configs)}, commit {', '.join(commits)}, {', '.join(devices)}, "
         f"{record['processes']} x {record['threads']} threads, torch {record['torch']}, detectron2 "
         f"{record['detectron2']}, {record['finished'][:10]}."

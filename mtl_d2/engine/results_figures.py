@@ -32,13 +32,23 @@ class Figure:
         return f"{mean} ± {statistics.stdev(values):.{self.decimals}f}" if len(values) > 1 else mean
 
 
-BOX_AP = Figure("box AP", "bbox", "AP")
-BOX_AP50 = Figure("box AP50", "bbox", "AP50")
-MASK_AP = Figure("mask AP", "segm", "AP")
+@dataclass(frozen=True)
+class MeanFigure(Figure):
+    """The mean of the figure and of ``others``, (group, metric) each, such as that of some classes."""
+
+    others: tuple[tuple[str, str], ...] = ()
+
+    def value(self, record: RunRecord) -> float | None:
+        """None where one of them is missing or undefined."""
+        parts = [(self.group, self.metric), *self.others]
+        values = [Figure(self.title, *part).value(record) for part in parts]
+        return None if None in values else statistics.fmean(value for value in values if value is not None)
+
+
 FIGURES = (
-    BOX_AP,
-    BOX_AP50,
-    MASK_AP,
+    Figure("box AP", "bbox", "AP"),
+    Figure("box AP50", "bbox", "AP50"),
+    Figure("mask AP", "segm", "AP"),
     Figure("mask AP50", "segm", "AP50"),
     Figure("keypoint AP", "keypoints", "AP"),
     Figure("keypoint AP50", "keypoints", "AP50"),
@@ -54,6 +64,13 @@ FIGURES = (
     Figure("boundary IoU", "sem_seg", "boundary_IoU"),
     Figure("image labels mAP", "classification", "mAP"),
 )
+
+
+def column(title: str, names: Sequence[str]) -> Figure:
+    """A column of figures named "group/metric", the mean of them where there are several."""
+    (group, metric), *others = [(name.partition("/")[0], name.partition("/")[2]) for name in names]
+    decimals = next((figure.decimals for figure in FIGURES if figure.group == group), 3)
+    return MeanFigure(title, group, metric, decimals, others=tuple(others))
 
 
 def figures_of(records: Iterable[RunRecord]) -> list[Figure]:

@@ -1,21 +1,18 @@
-"""RESULTS.md from run records: one table per folder of records, and the table of box and class losses."""
+"""RESULTS.md from run records: one table per folder of records, and the table of disjoint labels."""
 
 import dataclasses
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from mtl_d2.engine.disjoint_table import NAME as DISJOINT_NAME
 from mtl_d2.engine.disjoint_table import render_disjoint
-from mtl_d2.engine.imbalance_table import NAME as IMBALANCE_NAME
-from mtl_d2.engine.imbalance_table import render_imbalance
 from mtl_d2.engine.record import RunRecord, read_record
-from mtl_d2.engine.results_figures import BOX_AP, BOX_AP50, FIGURES, MASK_AP, Records, figures_of, markdown_table
+from mtl_d2.engine.results_figures import FIGURES, Records, figures_of, markdown_table
 
 _ON_TRAINING_IMAGES = re.compile(r" on \w+_train\b")  # how far they were learnt by heart, which is no result
-_LOSS_TABLE_NAME = re.compile(r"loss_table/(?P<box>.+)_(?P<cls>[^_]+)_seed\d+")
 
 _HEAD = """# Results
 
@@ -62,22 +59,16 @@ def _of_dataset(values: dict[str, Any], dataset: str) -> dict[str, Any]:
 
 def render(records: Records, folder: str = "results") -> str:
     """The whole page as Markdown."""
-    loss_table = {name: r for name, r in records.items() if _LOSS_TABLE_NAME.fullmatch(name)}
     disjoint = {name: r for name, r in records.items() if DISJOINT_NAME.fullmatch(name)}
-    imbalance = {name: r for name, r in records.items() if IMBALANCE_NAME.fullmatch(name)}
     families: dict[str, Records] = {}
     for name, record in records.items():
-        if not _has_own_table(name):
+        if not DISJOINT_NAME.fullmatch(name):
             families.setdefault(name.rpartition("/")[0] or "other", {})[name] = record
     families = {family: split_test_sets(members) for family, members in families.items()}
     parts = [_HEAD.format(folder=folder)]
     parts += [_render_family(family, members) for family, members in sorted(families.items())]
-    if loss_table:
-        parts.append(_render_loss_table(loss_table))
     if disjoint:
         parts += [render_disjoint(disjoint), _commands(disjoint)]
-    if imbalance:
-        parts += [render_imbalance(imbalance), _commands(imbalance)]
     if any(record.dirty for record in records.values()):
         parts.append("A commit with * had changes that were not committed.\n")
     return "\n".join(parts)
@@ -88,7 +79,7 @@ def render_summary(records: Records) -> str:
     shown = {
         name: record
         for name, record in split_test_sets(records).items()
-        if not (_has_own_table(name) or _ON_TRAINING_IMAGES.search(name))
+        if not (DISJOINT_NAME.fullmatch(name) or _ON_TRAINING_IMAGES.search(name))
     }
     figures = [figure for figure in SUMMARY if any(figure.value(record) is not None for record in shown.values())]
     rows = [
@@ -103,10 +94,6 @@ def render_summary(records: Records) -> str:
     ]
     header = ["record", "config", *(figure.title for figure in figures), "training"]
     return markdown_table(header, rows)
-
-
-def _has_own_table(name: str) -> bool:
-    return any(pattern.fullmatch(name) for pattern in (_LOSS_TABLE_NAME, DISJOINT_NAME, IMBALANCE_NAME))
 
 
 def replace_block(text: str, name: str, content: str) -> str:
@@ -178,28 +165,6 @@ def _commands(records: Records) -> str:
         for name, record in records.items()
     ]
     return "Produced by:\n\n" + "\n".join(lines) + "\n"
-
-
-def _render_loss_table(records: Records) -> str:
-    """Box loss down, class loss across, one table per figure: mean ± sd over the seeds."""
-    cells: dict[tuple[str, str], list[RunRecord]] = {}
-    for name, record in records.items():
-        if match := _LOSS_TABLE_NAME.fullmatch(name):
-            cells.setdefault((match["box"], match["cls"]), []).append(record)
-    box_losses = sorted({box for box, _ in cells})
-    cls_losses = sorted({cls for _, cls in cells})
-    parts = ["## Box loss by class loss\n"]
-    for figure in (BOX_AP50, BOX_AP, MASK_AP):
-        rows = [[box, *(figure.text(cells.get((box, cls), [])) for cls in cls_losses)] for box in box_losses]
-        parts.append(f"{figure.title}\n\n{markdown_table(['box loss', *cls_losses], rows)}")
-    runs = _unique(f"{len(members)}" for members in cells.values())
-    commits, devices = _unique(map(_commit, records.values())), _unique(r.device for r in records.values())
-    parts.append(f"Seeds per cell: {runs}; commit {commits}; device {devices}.\n")
-    return "\n".join([*parts, _commands(records)])
-
-
-def _unique(words: Iterable[str]) -> str:
-    return ", ".join(sorted(set(words)))
 
 
 def _decimals(group: str) -> int:

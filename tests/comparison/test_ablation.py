@@ -50,9 +50,9 @@ def test_each_is_trained_once_and_stands_in_a_row(described, tmp_path):
     assert started(tmp_path) == ["sem_seg_seed_1", "edge_seed_1", "sem_seg_seed_2", "edge_seed_2"]
     page = render_ablation(_findings(found, []))
     head, _, sem_seg, edge = (line.split(" | ") for line in page.splitlines() if line.startswith("|"))
-    assert head[5:7] == ["mIoU", "edge ODS"]
-    assert sem_seg[0] == "| sem_seg" and sem_seg[5] == "52.5 ± 0.7" and sem_seg[-1].startswith("1, 2")
-    assert edge[0] == "| edge" and edge[6] == "0.505 ± 0.007"
+    assert head[1:3] == ["mIoU", "edge ODS"]
+    assert sem_seg[0] == "| sem_seg" and sem_seg[1] == "52.5 ± 0.7" and sem_seg[-1].startswith("1, 2")
+    assert edge[0] == "| edge" and edge[2] == "0.505 ± 0.007"
     assert "Not run: fast edge." in page and "/" not in page.split("configs ")[1].split(",")[0]
 
 
@@ -88,9 +88,24 @@ def test_costs_and_undefined_figures_are_printed(described, tmp_path):
     assert "| edge | 1,234 | 5.60 | 7.0 | 1 | 0.510 |" in page  # the mean of what is defined
 
 
+def test_columns_are_chosen_and_costs_that_were_not_measured_have_none(described):
+    write, runs = described
+    both = {"MODEL.MTL.TASKS": ["sem_seg", "edge"]}
+    columns = {"both": ["edge/ODS", "sem_seg/mIoU"], "edges": "edge/ODS"}
+    found = AblationRuns(write(columns=columns, variants={"edge": EDGE, "all": both}, seeds=[1]), runs)
+    found.carry_out()
+    page = render_ablation(_findings(found, []))
+    head, _, edge, everything = (line for line in page.splitlines() if line.startswith("|"))
+    assert head == "|  | both | edges | steps | seeds |" and "Inference" not in page
+    assert edge == "| edge |  | 0.500 | 4 | 1 |" and everything == "| all | 26.250 | 0.500 | 4 | 1 |"
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
+        ({"columns": {"AP": "AP"}}, r"toys\.yaml: columns\.AP: found a str, 'AP', expected a figure of the runs"),
+        ({"columns": {"AP": []}}, r"columns\.AP: found a list, \[\], expected a figure"),
+        ({"columns": {"AP": ["segm/AP", 3]}}, r"columns\.AP: found a list, \['segm/AP', 3\], expected a figure"),
         ({"variants": {}}, r"toys\.yaml: 'variants' is empty"),
         ({"title": None}, r"toys\.yaml: no 'title'; add it"),
         ({"variants": {"edge": 3}}, r"variants\.edge: found a int, 3, expected config keys"),

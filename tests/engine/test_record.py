@@ -19,6 +19,7 @@ from mtl_d2.engine.record import (
     read_record,
     write_record,
 )
+from mtl_d2.engine.results_figures import column
 from mtl_d2.engine.results_page import load_records, render, render_main_figures, render_summary, seed_groups
 
 TOOL = PACKAGE_DIR.parent / "tools" / "write_results.py"
@@ -225,19 +226,6 @@ def test_a_users_own_task_has_columns():
     assert "| record | config | edge ODS | depth abs_rel | images |" in page and "| 0.700 | 0.123 |" in page
 
 
-def test_loss_table_is_a_matrix_of_means_over_seeds():
-    records = {
-        "loss_table/smooth_l1_ce_seed0": _replace(0, 40.0),
-        "loss_table/smooth_l1_ce_seed1": _replace(1, 42.0),
-        "loss_table/giou_focal_seed0": _replace(0, 50.0),
-    }
-    page = render(records)
-    assert "## shapes" not in page
-    assert "| box loss | ce | focal |" in page
-    assert "| giou |  | 70.0 |" in page and "| smooth_l1 | 61.0 ± 1.4 |  |" in page
-    assert "| smooth_l1 | 41.0 ± 1.4 |  |" in page and "| smooth_l1 | 51.0 ± 1.4 |  |" in page
-
-
 def test_disjoint_labels_stand_beside_all_labels_at_equal_steps_and_at_equal_labelled_images():
     def run(seed, ap, iterations):
         return dataclasses.replace(_replace(seed, results={"bbox": {"AP": ap}}), iterations=iterations)
@@ -259,26 +247,16 @@ def test_disjoint_labels_stand_beside_all_labels_at_equal_steps_and_at_equal_lab
     assert f"| box AP | {at_equal_steps} | 37.5 ± 10.6 | 12.0 ± 17.0 | 125 % | 44.0 | 45.0 ± 7.1 | 110 % |" in page
 
 
-def test_the_rare_class_stands_beside_the_mean_of_the_others():
-    def run(seed, rare, gravel):
-        results = {
-            "bbox": {"AP": 1.0, "AP-ring": 40.0, "AP-bar": 50.0, "AP-cross": rare},
-            "segm": {"AP-ring": 40.0, "AP-bar": float("nan"), "AP-cross": float("nan")},
-            "sem_seg": {"mIoU": 1.0, "IoU-cross": rare / 2, "IoU-ring": 60.0, "IoU-gravel": gravel, "ACC-ring": 9.0},
-        }
-        return dataclasses.replace(_replace(seed, results=results), iterations=20)
+def test_a_column_is_a_figure_or_the_mean_of_several():
+    def run(**aps):
+        return _replace(1, results={"segm": {f"AP-{name}": value for name, value in aps.items()}})
 
-    page = render(
-        {
-            "imbalance/shapes_rare_weights_seed1": run(1, 10.0, 80.0),
-            "imbalance/shapes_rare_weights_seed2": run(2, 14.0, 70.0),
-            "imbalance/shapes_rare_none_seed1": run(1, 0.0, 80.0),
-        }
-    )
-    assert "## imbalance" not in page and "box AP cross | box AP rest | mask AP cross" in page
-    none = "| none | 0.0 | 45.0 |  |  | 0.0 | 70.0 | 1 | 20 | 12 |"
-    weights = "| weights | 12.0 ± 2.8 | 45.0 ± 0.0 |  |  | 6.0 ± 1.4 | 67.5 ± 3.5 | 1, 2 | 20 | 12 |"
-    assert f"{none}\n{weights}" in page
+    rare, rest = column("rare", ["segm/AP-cross"]), column("rest", ["segm/AP-ring", "segm/AP-bar"])
+    both = [run(cross=10.0, ring=40.0, bar=50.0), run(cross=14.0, ring=40.0, bar=60.0)]
+    assert (rare.text(both), rest.text(both)) == ("12.0 ± 2.8", "47.5 ± 3.5")
+    # A mean of some of its figures would be another figure.
+    assert rest.text([run(ring=40.0)]) == rest.text([run(ring=40.0, bar=float("nan"))]) == ""
+    assert column("own", ["depth/rel/abs"]).text([_replace(1, results={"depth": {"rel/abs": 0.1234}})]) == "0.123"
 
 
 def test_tool_keeps_a_run_writes_the_page_and_checks_it(tmp_path, monkeypatch, capsys):
