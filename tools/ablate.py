@@ -5,6 +5,11 @@ A run whose record is complete is not repeated, and an interrupted one goes on f
 folder gets a folder for each run, ablation.json and table.md; with --json the record is written there too, from which
 `tools/write_results.py` makes a section of RESULTS.md if it lies in results/ablations/.
 
+The YAML has a title, a config and seeds, and for each row of the table, under variants, what differs from the config:
+keys with values, the name of another config, or both (config: FILE beside the keys). overrides hold for all rows;
+columns name the figures that are shown ("TITLE: segm/AP-ring", a list for their mean) in the place of the main ones;
+processes and threads are those of one training, and note stands above the table.
+
 Examples:
     python tools/ablate.py configs/ablations/decoders.yaml --dry-run
     python tools/ablate.py configs/ablations/decoders.yaml --jobs 2 --json results/ablations/decoders.json
