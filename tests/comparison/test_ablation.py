@@ -1,5 +1,6 @@
 """A table of networks: read, trained once, written; wrong descriptions are told before anything is trained."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -9,6 +10,11 @@ import yaml
 from mtl_d2.comparison import AblationRuns, ComparisonError, new_ablation_findings, read_ablation, render_ablation
 from mtl_d2.comparison.ablation_page import render_ablations
 from mtl_d2.comparison.costs import Cost
+from mtl_d2.comparison.networks import build_on_cpu
+from mtl_d2.comparison.plan import to_words
+from mtl_d2.comparison.yaml_values import flat
+from mtl_d2.data.datasets.shapes import RARE_SCHEMA
+from mtl_d2.engine import setup_cfg
 from mtl_d2.engine.record import write_json
 
 from .toy import main_of, started, toy_comparison
@@ -141,5 +147,20 @@ def test_the_command_lists_what_it_would_run_and_refuses_in_a_sentence(described
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs/ablations").glob("*.yaml")), ids=lambda path: path.stem)
-def test_the_projects_own_descriptions_can_be_read(path):
-    assert read_ablation(path).variants
+def test_the_projects_own_variants_are_networks_that_differ(path):
+    variants = read_ablation(path).variants
+    cfgs = [setup_cfg(variant.config, to_words(variant.overrides)) for variant in variants]
+    for cfg in cfgs:
+        build_on_cpu(cfg)
+    contents = [{**flat(cfg), "OUTPUT_DIR": ""} for cfg in cfgs]
+    assert variants and all(a != b for a, b in itertools.combinations(contents, 2))
+
+
+def test_the_table_of_a_rare_class_has_every_class():
+    columns = read_ablation(ROOT / "configs/ablations/imbalance.yaml").columns
+    shown = {name for names in columns.values() for name in names}
+    assert shown == {
+        *(f"{group}/AP-{name}" for group in ("bbox", "segm") for name in RARE_SCHEMA.thing_classes),
+        *(f"sem_seg/IoU-{name}" for name in RARE_SCHEMA.stuff_classes),
+    }
+    assert all(("cross" in title) == (len(names) == 1) for title, names in columns.items())
