@@ -109,19 +109,19 @@ class Runs:
 
     def _train(self, run: Run) -> bool:
         output = self.place(run)
-        output.mkdir(parents=True, exist_ok=True)
         words = ["--num-gpus", str(run.processes), "--config-file", run.config, "--resume"]
         words += ["OUTPUT_DIR", str(output), *run.words]
         environment = {**os.environ, "OMP_NUM_THREADS": str(run.threads)}
-        with open(output / CONSOLE, "a") as console:
-            with self._lock:
-                if self._stopped:
-                    return False
+        with self._lock:
+            if self._stopped:
+                return False
+            output.mkdir(parents=True, exist_ok=True)
+            with open(output / CONSOLE, "a") as console:
                 child = subprocess.Popen([*self.command, *words], stdout=console, stderr=console, env=environment)
-                self._children.add(child)
-            peak = self._wait(child)
-            with self._lock:
-                self._children.discard(child)
+            self._children.add(child)
+        peak = self._wait(child)
+        with self._lock:
+            self._children.discard(child)
         if peak:
             write_json(output / USAGE, {"peak_rss_mib": max(peak, self.peak_memory_mib(run) or 0.0)})
         return child.returncode == 0 and self.record(run) is not None

@@ -114,16 +114,17 @@ def test_a_comparison_that_is_ended_ends_its_trainings(tmp_path):
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         sleep = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
         runs = Runs(Path(sys.argv[1]), [sys.executable, "-S", "-c", sleep])
-        runs.execute([Run("a run", "c", (), "key", 1, 1, ("val",))])
+        runs.execute([Run(name, "c", (), name, 1, 1, ("val",)) for name in ("first", "second")])
     """
     child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code), str(tmp_path)])
-    console = tmp_path / "a_run-key" / "console.txt"
+    console = tmp_path / "first-first" / "console.txt"
     deadline = time.monotonic() + 120
     while not (console.exists() and console.read_text()) and time.monotonic() < deadline:
         time.sleep(0.1)
     child.send_signal(signal.SIGTERM)
     assert child.wait(60) == 143
     assert not os.path.exists(f"/proc/{int(console.read_text())}")
+    assert os.listdir(tmp_path) == ["first-first"]  # and nothing is left of those that were not begun
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="read from /proc")
