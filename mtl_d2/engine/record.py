@@ -5,7 +5,6 @@ import datetime
 import json
 import math
 import os
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -13,6 +12,7 @@ import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import detectron2
@@ -132,7 +132,12 @@ def _git(folder: Path, *arguments: str) -> str:
 
 def portable_command(argv: Sequence[str]) -> str:
     """The command line as shell words, without the paths of this machine."""
-    return shlex.join(["python", *(portable_word(word) for word in argv)])
+    return shell_line(["python", *(portable_word(word) for word in argv)])
+
+
+def shell_line(words: Sequence[str]) -> str:
+    """The words for a shell, as ``shlex.join`` does it; words with single quotes in double ones, which can be read."""
+    return " ".join(f'"{word}"' if "'" in word and not set(word) & set('"\\$`!') else quote(word) for word in words)
 
 
 def portable_word(word: str) -> str:

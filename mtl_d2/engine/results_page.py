@@ -3,13 +3,14 @@
 import dataclasses
 import os
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from mtl_d2.engine.disjoint_table import NAME as DISJOINT_NAME
 from mtl_d2.engine.disjoint_table import render_disjoint
-from mtl_d2.engine.record import RunRecord, read_record
+from mtl_d2.engine.record import RunRecord, read_record, shell_line
 from mtl_d2.engine.results_figures import FIGURES, Records, figures_of, markdown_table
 
 _ON_TRAINING_IMAGES = re.compile(r" on \w+_train\b")  # how far they were learnt by heart, which is no result
@@ -159,12 +160,18 @@ def _commit(record: RunRecord) -> str:
 
 
 def _commands(records: Records) -> str:
-    lines = [
-        f"- {name} ({record.iterations} iterations, torch {record.torch}, detectron2 {record.detectron2}, "
-        f"{record.finished[:10]}): `{record.command}`"
-        for name, record in records.items()
-    ]
-    return "Produced by:\n\n" + "\n".join(lines) + "\n"
+    """A line for each run, which may stand in several rows."""
+    names: dict[str, list[str]] = {}
+    for name, record in records.items():
+        about = f"{record.iterations} iterations, torch {record.torch}, detectron2 {record.detectron2}"
+        line = f"({about}, {record.finished[:10]}): `{_readable(record.command)}`"
+        names.setdefault(line, []).append(name)
+    return "Produced by:\n\n" + "".join(f"- {', '.join(of)} {line}\n" for line, of in names.items())
+
+
+def _readable(command: str) -> str:
+    """The same command: of older records, without detours in paths and with fewer quotes."""
+    return shell_line([os.path.normpath(word) if "/../" in word else word for word in shlex.split(command)])
 
 
 def _decimals(group: str) -> int:

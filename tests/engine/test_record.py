@@ -2,6 +2,7 @@ import dataclasses
 import json
 import math
 import runpy
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from mtl_d2.engine.record import (
     new_record,
     portable_command,
     read_record,
+    shell_line,
     write_record,
 )
 from mtl_d2.engine.results_figures import column
@@ -245,6 +247,19 @@ def test_disjoint_labels_stand_beside_all_labels_at_equal_steps_and_at_equal_lab
     # 30/40 = 75 %, 45/50 = 90 %; a reference of 0 has no share: 30/24 alone; 44/40 = 110 % of the one seed.
     at_equal_steps = "37.5 ± 10.6 | 45.0 ± 7.1 | 82 ± 11 %"
     assert f"| box AP | {at_equal_steps} | 37.5 ± 10.6 | 12.0 ± 17.0 | 125 % | 44.0 | 45.0 ± 7.1 | 110 % |" in page
+
+
+def test_a_command_can_be_read_and_pasted():
+    words = ["python", "a b", "", "MODEL.MTL.TASKS", "['edge']", "it's $5", "`'`", "'\\'", "\"'", "!'", "a\nb"]
+    assert shlex.split(shell_line(words)) == words
+    assert shell_line(["TASKS", "['edge']", "x"]) == """TASKS "['edge']" x"""
+    echoed = subprocess.run(
+        ["bash", "-c", f"printf '%s\\0' {shell_line(words)}"], capture_output=True, text=True, check=True
+    )
+    assert echoed.stdout.split("\0")[:-1] == words
+    record = dataclasses.replace(RECORD, command="python x.py configs/compare/../a.yaml '('\"'\"'val'\"'\"',)'")
+    page = render({"own/val": record, "own/again": record})
+    assert "- own/val, own/again (" in page and """: `python x.py configs/a.yaml "('val',)"`""" in page
 
 
 def test_a_column_is_a_figure_or_the_mean_of_several():
