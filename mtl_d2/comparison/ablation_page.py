@@ -35,7 +35,10 @@ def render_ablation(record: Record) -> str:
     ]
     header = ["", *(COSTS if with_costs else []), *(figure.title for figure in figures), "steps", "seeds"]
     table = markdown_table(header, rows)
-    return "\n".join(part for part in (_wrapped(record["note"]), table, _produced_by(record, runs, with_costs)) if part)
+    empty = [figure.title for figure in figures if not any(figure.text(of) for of in runs.values())]
+    lacking = f"No run has the figures of: {', '.join(empty)}.\n" if runs and empty else ""
+    parts = (_wrapped(record["note"]), table, lacking, _produced_by(record, runs, with_costs))
+    return "\n".join(filter(None, parts))
 
 
 def _wrapped(note: str) -> str:

@@ -97,13 +97,14 @@ def test_costs_and_undefined_figures_are_printed(described, tmp_path):
 def test_columns_are_chosen_and_costs_that_were_not_measured_have_none(described):
     write, runs = described
     both = {"MODEL.MTL.TASKS": ["sem_seg", "edge"]}
-    columns = {"both": ["edge/ODS", "sem_seg/mIoU"], "edges": "edge/ODS"}
+    columns = {"both": ["edge/ODS", "sem_seg/mIoU"], "edges": "edge/ODS", "typo": "edge/OSD"}
     found = AblationRuns(write(columns=columns, variants={"edge": EDGE, "all": both}, seeds=[1]), runs)
     found.carry_out()
     page = render_ablation(_findings(found, []))
     head, _, edge, everything = (line for line in page.splitlines() if line.startswith("|"))
-    assert head == "|  | both | edges | steps | seeds |" and "Inference" not in page
-    assert edge == "| edge |  | 0.500 | 4 | 1 |" and everything == "| all | 26.250 | 0.500 | 4 | 1 |"
+    assert head == "|  | both | edges | typo | steps | seeds |" and "Inference" not in page
+    assert "No run has the figures of: typo." in page
+    assert edge == "| edge |  | 0.500 |  | 4 | 1 |" and everything == "| all | 26.250 | 0.500 |  | 4 | 1 |"
 
 
 @pytest.mark.parametrize(
