@@ -15,7 +15,9 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks p
 
 def _note_pid(folder: Path, seconds: float) -> None:
     (folder / str(os.getpid())).touch()
+    assert _wait_until(lambda: len(os.listdir(folder)) >= 2)  # a call for each worker
     time.sleep(seconds)
+    (folder / f"{os.getpid()}.done").touch()
 
 
 def _score(folder: Path, seconds: float) -> None:
@@ -39,14 +41,14 @@ def _wait_until(condition) -> bool:
     return condition()
 
 
-@pytest.mark.parametrize("seconds", [120, 0.2], ids=["in a call", "waiting for one"])
+@pytest.mark.parametrize("seconds", [120, 0], ids=["in a call", "waiting for one"])
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_workers_end_with_the_process_that_scores(tmp_path: Path, how: signal.Signals, seconds: float) -> None:
     job = multiprocessing.get_context("fork").Process(target=_score, args=(tmp_path, seconds))
     job.start()
     try:
-        assert _wait_until(lambda: len(os.listdir(tmp_path)) == 2)
-        workers = os.listdir(tmp_path)
+        assert _wait_until(lambda: len(os.listdir(tmp_path)) == (2 if seconds else 4))
+        workers = [name for name in os.listdir(tmp_path) if name.isdigit()]
         assert all(map(_is_running, workers))
     finally:
         os.kill(job.pid, how)

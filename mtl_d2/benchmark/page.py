@@ -7,6 +7,8 @@ from typing import Any
 
 from tabulate import tabulate
 
+from ..engine.record import short_commit
+
 _HEAD = """
 ## Speed
 
@@ -47,7 +49,7 @@ def _row(name: str, record: Mapping[str, Any], comparison: Mapping[str, Any]) ->
 
 
 def _produced_by(name: str, record: Mapping[str, Any]) -> str:
-    commit = f"{(record['commit'] or 'none')[:9]}{'*' if record['dirty'] else ''}"
+    commit = short_commit(record["commit"], record["dirty"])
     versions = f"torch {record['torch']}, detectron2 {record['detectron2']}, {record['finished'][:10]}"
     whole = record.get("setting", {}).get("whole set")
     return f"- {name} (commit {commit}, {versions}): `{record['command']}`" + (f"; {whole}" if whole else "")

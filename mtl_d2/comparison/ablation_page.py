@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from ..engine.record import RunRecord
+from ..engine.record import RunRecord, short_commit
 from ..engine.results_figures import column, figures_of, markdown_table
 
 Record = Mapping[str, Any]
@@ -66,7 +66,7 @@ def _cost(cost: Record | None) -> list[str]:
 
 
 def _produced_by(record: Record, runs: Mapping[str, list[RunRecord]], with_costs: bool) -> str:
-    commits = sorted({f"{(r.commit or 'none')[:9]}{'*' if r.dirty else ''}" for of in runs.values() for r in of})
+    commits = sorted({short_commit(run.commit, run.dirty) for of in runs.values() for run in of})
     devices = sorted({r.device for of in runs.values() for r in of})
     configs = sorted({record["variants"][name]["config"] for name in runs})
     missing = [name for name in record["variants"] if name not in runs]

@@ -10,7 +10,7 @@ from typing import Any
 import detectron2
 import torch
 
-from ..engine.record import portable_command, portable_word
+from ..engine.record import portable_command, portable_word, short_commit
 from .bootstrap import intervals
 from .choose import Choice
 from .costs import Cost
@@ -205,7 +205,7 @@ def _about(found: Found, argv: Sequence[str]) -> dict[str, Any]:
     records = [_record(found, run) for runs in (found.final, found.longer) for run in runs.values()]
     return {
         "command": portable_command(argv),
-        "commits": sorted({f"{(r.commit or 'none')[:9]}{'*' if r.dirty else ''}" for r in records}),
+        "commits": sorted({short_commit(r.commit, r.dirty) for r in records}),
         "device": ", ".join(sorted({record.device for record in records})),
         "torch": torch.__version__,
         "detectron2": detectron2.__version__,

@@ -125,6 +125,11 @@ def git_state(folder: Path) -> tuple[str | None, bool]:
         return None, False
 
 
+def short_commit(commit: str | None, dirty: bool) -> str:
+    """As tables name it: nine digits, * where there were uncommitted changes; "none" without a checkout."""
+    return f"{commit[:9]}{'*' if dirty else ''}" if commit else "none"
+
+
 def _git(folder: Path, *arguments: str) -> str:
     command = ["git", "-C", str(folder), *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()

@@ -10,7 +10,7 @@ from typing import Any
 
 from mtl_d2.engine.disjoint_table import NAME as DISJOINT_NAME
 from mtl_d2.engine.disjoint_table import render_disjoint
-from mtl_d2.engine.record import RunRecord, read_record, shell_line
+from mtl_d2.engine.record import RunRecord, read_record, shell_line, short_commit
 from mtl_d2.engine.results_figures import FIGURES, Records, figures_of, markdown_table
 
 _ON_TRAINING_IMAGES = re.compile(r" on \w+_train\b")  # how far they were learnt by heart, which is no result
@@ -152,11 +152,7 @@ def _render_family(family: str, records: Records) -> str:
 def _run_cells(record: RunRecord) -> list[str]:
     images = ", ".join(f"{task} {count}" for task, count in record.images.items())
     seconds = f"{record.seconds.get('train', 0):.0f}"
-    return [images, record.device, seconds, str(record.seed), _commit(record)]
-
-
-def _commit(record: RunRecord) -> str:
-    return f"{record.commit[:9]}{'*' if record.dirty else ''}" if record.commit else "none"
+    return [images, record.device, seconds, str(record.seed), short_commit(record.commit, record.dirty)]
 
 
 def _commands(records: Records) -> str:
@@ -198,7 +194,7 @@ def render_main_figures(record: RunRecord, table: Callable[..., str]) -> str:
         ["seconds", ", ".join(f"{name} {value:.0f}" for name, value in record.seconds.items())],
         ["device", record.device],
         ["seed", str(record.seed)],
-        ["commit", _commit(record)],
+        ["commit", short_commit(record.commit, record.dirty)],
         ["command", record.command],
     ]
     return f"{table(rows, headers=['group', 'metric', 'value'])}\n\n{table(about, tablefmt='plain')}\n"
