@@ -13,7 +13,7 @@ processes and threads are those of one training, and note stands above the table
 Examples:
     python tools/ablate.py configs/ablations/decoders.yaml --dry-run
     python tools/ablate.py configs/ablations/decoders.yaml --jobs 2 --json results/ablations/decoders.json
-    python tools/ablate.py configs/ablations/edge_heads.yaml --only hed light
+    python tools/ablate.py configs/ablations/edge_heads.yaml --only "HED head" "light head"
 """
 
 import json
