@@ -1,22 +1,26 @@
 """Runs the trainings that are not there yet, each in a process of its own."""
 
+import fcntl
 import json
 import os
 import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from tqdm import tqdm
 
 from ..engine.record import RunRecord, read_record, write_json
 from .plan import Run
 
-CONSOLE, USAGE = "console.txt", "usage.json"
+CONSOLE, USAGE, LOCK = "console.txt", "usage.json", ".lock"
 POLL_SECONDS = 0.5
 
 
@@ -65,7 +69,8 @@ class Runs:
     def execute(self, runs: Iterable[Run], jobs: int = 1, title: str = "") -> list[Run]:
         """Run what is missing, ``jobs`` beside each other; return those that failed, while the others went on.
 
-        A run that was interrupted goes on from its last checkpoint.
+        A run that was interrupted goes on from its last checkpoint. One that another process trains, or a training
+        whose own parent was killed, is waited for.
         """
         missing, failed = self.missing(runs), []
         if not missing:
@@ -109,22 +114,59 @@ class Runs:
 
     def _train(self, run: Run) -> bool:
         output = self.place(run)
-        words = ["--num-gpus", str(run.processes), "--config-file", run.config, "--resume"]
-        words += ["OUTPUT_DIR", str(output), *run.words]
-        environment = {**os.environ, "OMP_NUM_THREADS": str(run.threads)}
-        with self._lock:
-            if self._stopped:
+        with self._folder(output) as lock:
+            if lock is not None and self.record(run) is not None:  # another process was faster
+                return True
+            child = None if lock is None else self._start(run, output, lock)
+            if child is None:
                 return False
-            output.mkdir(parents=True, exist_ok=True)
-            with open(output / CONSOLE, "a") as console:
-                child = subprocess.Popen([*self.command, *words], stdout=console, stderr=console, env=environment)
-            self._children.add(child)
-        peak = self._wait(child)
+            peak = self._wait(child)
         with self._lock:
             self._children.discard(child)
         if peak:
             write_json(output / USAGE, {"peak_rss_mib": max(peak, self.peak_memory_mib(run) or 0.0)})
         return child.returncode == 0 and self.record(run) is not None
+
+    @contextmanager
+    def _folder(self, output: Path) -> Iterator[IO | None]:
+        """The run's folder for this process alone, once no other trains in it; None where all is stopped before."""
+        if self._stopped:
+            yield None
+            return
+        output.mkdir(parents=True, exist_ok=True)
+        with open(output / LOCK, "w") as lock:
+            waits = False
+            while not (locked := _try_lock(lock)) and not self._stopped:
+                if not waits:
+                    tqdm.write(f"{output}: waiting for another process, which trains there.", file=sys.stderr)
+                waits = True
+                time.sleep(POLL_SECONDS)
+            yield lock if locked else None
+
+    def _start(self, run: Run, output: Path, lock: IO) -> subprocess.Popen | None:
+        """Begin the training; None where all is stopped.
+
+        It holds the lock for as long as it lives, whatever becomes of this process.
+        """
+        words = ["--num-gpus", str(run.processes), "--config-file", run.config, "--resume"]
+        words += ["OUTPUT_DIR", str(output), *run.words]
+        environment = {**os.environ, "OMP_NUM_THREADS": str(run.threads)}
+        with self._lock, open(output / CONSOLE, "a") as console:
+            if self._stopped:
+                return None
+            child = subprocess.Popen(
+                [*self.command, *words], stdout=console, stderr=console, env=environment, pass_fds=[lock.fileno()]
+            )
+            self._children.add(child)
+        return child
+
+
+def _try_lock(file: IO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _peak_resident_mib(pid: int) -> float:

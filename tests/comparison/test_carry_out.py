@@ -6,11 +6,13 @@ import subprocess
 import sys
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 
 from mtl_d2.comparison import Campaign, ComparisonError, describe_plan
+from mtl_d2.comparison.execute import POLL_SECONDS
 from mtl_d2.comparison.plan import Run
 
 from .toy import started, toy_comparison, toy_runs
@@ -71,6 +73,20 @@ def test_the_search_chooses_for_each_and_the_networks_have_it(tmp_path):
         assert len(started(tmp_path)) == 3 * 2 * 2 + 10
 
 
+def test_a_reference_is_chosen_by_its_own_task(tmp_path, monkeypatch):
+    """One that has another task too, on which its own depends, and stands before that task's reference."""
+    monkeypatch.setattr("mtl_d2.tasks.edge.EdgeBranch.depends_on", ("sem_seg",))
+    references = {
+        "alone_edge": {"MODEL.MTL.TASKS": ["sem_seg", "edge"]},
+        "alone_sem_seg": {"MODEL.MTL.TASKS": ["sem_seg"]},
+    }
+    with toy_comparison(tmp_path, search=SEARCH, references=references) as (comparison, runs):
+        choices = Campaign(comparison, runs).carry_out().choices
+    assert choices["alone_edge"].scores == pytest.approx([0.5, 0.49])
+    assert choices["alone_sem_seg"].scores == pytest.approx([52, 53])
+    assert choices["both"].scores == pytest.approx([100 * (52 / 53 - 1) / 2, 100 * (0.49 / 0.5 - 1) / 2])
+
+
 def test_a_network_whose_reference_was_not_searched_is_not_trained(tmp_path):
     with toy_comparison(tmp_path, search=SEARCH) as (comparison, runs):
         found = Campaign(comparison, runs, only=["both"]).carry_out()
@@ -125,6 +141,25 @@ def test_a_comparison_that_is_ended_ends_its_trainings(tmp_path):
     assert child.wait(60) == 143
     assert not os.path.exists(f"/proc/{int(console.read_text())}")
     assert os.listdir(tmp_path) == ["first-first"]  # and nothing is left of those that were not begun
+
+
+def test_a_run_that_another_process_trains_is_waited_for(tmp_path):
+    """A training that outlived the comparison that began it, say: the folder is locked for as long as it lives."""
+    runs, other = toy_runs(tmp_path), toy_runs(tmp_path)
+    other.command = [sys.executable, "-S", "-c", "import time; time.sleep(600)"]
+    run = Run("both seed 1", "c", ("DATASETS.TEST", "('val',)", "SEED", "1"), "key", 1, 1, ("val",))
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(other.execute, [run])
+        while not other._children:
+            time.sleep(0.01)
+        second = pool.submit(runs.execute, [run])
+        time.sleep(3 * POLL_SECONDS)
+        assert started(tmp_path) == [] and not second.done()
+        (training,) = other._children
+        training.kill()
+        assert first.result(60) == [run] and second.result(60) == []
+    assert started(tmp_path) == ["both_seed_1"]
+    assert toy_runs(tmp_path)._train(run) and started(tmp_path) == ["both_seed_1"]  # done in the meantime
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="read from /proc")
