@@ -1,26 +1,21 @@
 """The section of RESULTS.md about speed, from the records that ``tools/benchmark.py --json`` writes."""
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from tabulate import tabulate
 
 from ..engine.record import short_commit
+from .timing import Ratio
 
 _HEAD = """
 ## Speed
 
 Each is the time of the first over the summed times of the others, medians of interleaved rounds in one process with a
-95 % interval; what is compared was equal first. The FLOP floor is the ratio of floating point operations.
+95 % interval; what is compared was equal first. The FLOP floor is the ratio of floating point operations. A goal is met
+or missed where the whole interval says so, and open where it holds the goal.
 
 """
-
-
-def load_findings(folder: Path) -> dict[str, dict[str, Any]]:
-    """``{name: record}`` of every ``*.json`` in the folder; {} where there is none."""
-    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
 
 
 def render_section(records: Mapping[str, Mapping[str, Any]]) -> str:
@@ -35,14 +30,14 @@ def render_section(records: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _row(name: str, record: Mapping[str, Any], comparison: Mapping[str, Any]) -> list[str]:
-    ratio, floor, goal = comparison["ratio"], comparison["flop_floor"], comparison["goal"]
+    ratio, floor, goal = Ratio(**comparison["ratio"]), comparison["flop_floor"], comparison["goal"]
     return [
         name,
         comparison["name"],
         f"{comparison['numerator']} / {' + '.join(comparison['denominator'])}",
-        f"{ratio['value']:.3f} [{ratio['low']:.3f}, {ratio['high']:.3f}]",
+        str(ratio),
         "" if floor is None else f"{floor:.3f}",
-        "" if goal is None else f"{goal:.2f} {'met' if ratio['value'] <= goal else 'missed'}",
+        "" if goal is None else f"{goal:.2f} {ratio.verdict(goal)}",
         str(record["rounds"]),
         record["device"],
     ]

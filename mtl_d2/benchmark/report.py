@@ -141,7 +141,7 @@ def _render_ratios(comparisons: Sequence[Comparison]) -> str:
     rows = []
     for c in comparisons:
         floor = "" if c.flop_floor is None else f"{c.flop_floor:.3f}"
-        goal = "" if c.goal is None else f"{c.goal:.2f} {'met' if c.ratio.value <= c.goal else 'missed'}"
+        goal = "" if c.goal is None else f"{c.goal:.2f} {c.ratio.verdict(c.goal)}"
         rows.append((c.name, f"{c.numerator} / {' + '.join(c.denominator)}", str(c.ratio), floor, goal))
     headers = ["", "time of", "ratio [95 %]", "FLOP floor", "goal"]
     return tabulate(rows, headers=headers, disable_numparse=True)

@@ -1,5 +1,6 @@
 """How long things take beside each other: interleaved in one process, compared by the ratio of their medians."""
 
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,14 +25,20 @@ class Ratio:
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
+    def verdict(self, goal: float) -> str:
+        """Of a ratio that should be at most ``goal``: "met" or "missed" where the whole interval says so, or "open"."""
+        if self.high <= goal:
+            return "met"
+        return "missed" if self.low > goal else "open"
+
 
 def measure(
     runs: Mapping[str, Run], *, rounds: int, device: torch.device | str, title: str = ""
 ) -> dict[str, list[float]]:
     """Seconds of each run in each round.
 
-    Every round runs all of them, in an order that moves on by one from round to round, so that whatever else the
-    machine does meets all alike. A first round warms up and is not counted.
+    Every round runs all of them, each in another order, so that whatever else the machine does, or the one before
+    leaves behind, meets all alike. A first round warms up and is not counted.
 
     Args:
         runs: ``{name: what is timed}``.
@@ -46,11 +53,9 @@ def measure(
     if rounds < 2:
         raise ValueError(f"--rounds {rounds}: expected 2 or more")
     clock = cuda_seconds if torch.device(device).type == "cuda" else cpu_seconds
-    names = list(runs)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
     for i in tqdm(range(rounds + 1), desc=title, unit="round", disable=None):
-        first = i % len(names)
-        for name in names[first:] + names[:first]:
+        for name in random.Random(i).sample(list(runs), len(runs)):
             seconds[name].append(clock(runs[name]))
     return {name: values[1:] for name, values in seconds.items()}
 

@@ -21,7 +21,7 @@ def test_ratio_and_floor_are_over_the_sum_of_the_others():
     assert comparison.flop_floor == 0.5
 
 
-@pytest.mark.parametrize(("goal", "verdict"), [(0.75, "0.75 met"), (0.74, "0.74 missed")])
+@pytest.mark.parametrize(("goal", "verdict"), [(1.0, "1.00 met"), (0.75, "0.75 open"), (0.74, "0.74 missed")])
 def test_table_has_ratio_floor_goal_and_images_per_second(goal, verdict):
     table = render(_findings(goal=goal))
     for cell in ("joint / first + second", "0.750 [", "0.500", verdict, "3000.0", "2.00"):

@@ -1,5 +1,7 @@
 """Interleaving, the ratio and its interval, and the count of floating point operations."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -20,11 +22,12 @@ def calls(monkeypatch):
     return calls
 
 
-def test_rounds_interleave_rotate_and_drop_the_first(calls):
+def test_every_round_has_all_in_an_order_of_its_own_and_the_first_does_not_count(calls):
     runs = {name: lambda name=name: calls.append(name) for name in "abc"}
-    seconds = measure(runs, rounds=3, device="cpu")
-    assert "".join(calls) == "abc" + "bca" + "cab" + "abc"
-    assert seconds == {"a": [6, 8, 10], "b": [4, 9, 11], "c": [5, 7, 12]}
+    seconds = measure(runs, rounds=20, device="cpu")
+    rounds = ["".join(calls[i : i + 3]) for i in range(0, len(calls), 3)]
+    assert len(rounds) == 21 and {*map("".join, itertools.permutations("abc"))} == {*rounds}
+    assert seconds == {name: [3 * i + order.index(name) + 1 for i, order in enumerate(rounds) if i] for name in "abc"}
 
 
 def test_one_round_is_refused():
