@@ -14,10 +14,10 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from mtl_d2.benchmark.page import load_findings, render_section
+from mtl_d2.benchmark.page import render_section
 from mtl_d2.comparison.ablation_page import render_ablations
-from mtl_d2.comparison.page import load_comparisons, render_comparisons
-from mtl_d2.engine.record import read_record, write_record
+from mtl_d2.comparison.page import render_comparisons
+from mtl_d2.engine.record import read_json_folder, read_record, write_record
 from mtl_d2.engine.results_page import load_records, render, render_main_figures, render_summary, replace_block
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,9 +59,9 @@ def main() -> int:
     readme = args.readme.read_text(encoding="utf-8")
     pages = {
         args.output: render(records, args.results_dir.name)
-        + render_ablations(load_comparisons(args.results_dir / "ablations"))
-        + render_section(load_findings(args.results_dir / "benchmark"))
-        + render_comparisons(load_comparisons(args.results_dir / "compare")),
+        + render_ablations(read_json_folder(args.results_dir / "ablations"))
+        + render_section(read_json_folder(args.results_dir / "benchmark"))
+        + render_comparisons(read_json_folder(args.results_dir / "compare")),
         args.readme: replace_block(readme, "results", render_summary(records)),
     }
     if args.check:

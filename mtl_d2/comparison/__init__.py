@@ -11,7 +11,7 @@ from .carry_out import Campaign, describe_missing, describe_plan
 from .description import Comparison, read_comparison
 from .execute import Runs
 from .findings import new_findings
-from .page import load_comparisons, render_comparison, render_comparisons
+from .page import render_comparison, render_comparisons
 from .yaml_values import ComparisonError
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "Runs",
     "describe_missing",
     "describe_plan",
-    "load_comparisons",
     "new_ablation_findings",
     "new_findings",
     "read_ablation",

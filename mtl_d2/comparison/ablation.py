@@ -8,15 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import detectron2
-import torch
 from detectron2.config import CfgNode
 
 from ..engine.record import RunRecord, portable_command, portable_word
 from .costs import Cost, measure_costs
 from .execute import Runs
 from .networks import build_on_cpu
-from .plan import Run, cfg_of, make_run, stages_of
+from .plan import Run, cfg_of, last_stage, make_run
 from .yaml_values import (
     DATASETS,
     ComparisonError,
@@ -171,7 +169,7 @@ class AblationRuns:
             seeds = list(self.records(variant))
             if seeds:
                 run = self.planned[variant.name, seeds[0]]
-                last = {key: v for key, v in stages_of(_cfg(self.ablation, variant))[-1].items() if "." in key}
+                last = last_stage(_cfg(self.ablation, variant))
                 cfg = cfg_of(variant.config, {**variant.overrides, **last}, variant.name)
                 networks[variant.name] = cfg, self.runs.place(run) / "model_final.pth"
         return measure_costs(networks, list(networks)[:1], rounds=rounds) if rounds and networks else {}
@@ -182,6 +180,7 @@ def new_ablation_findings(
 ) -> dict[str, Any]:
     """The record of an ablation, of which its table is made."""
     ablation = found.ablation
+    records = [record for variant in ablation.variants for record in found.records(variant).values()]
     return {
         "ablation": ablation.name,
         "title": ablation.title,
@@ -199,8 +198,8 @@ def new_ablation_findings(
             for variant in ablation.variants
         },
         "command": portable_command(argv),
-        "torch": torch.__version__,
-        "detectron2": detectron2.__version__,
+        "torch": ", ".join(sorted({record.torch for record in records})),
+        "detectron2": ", ".join(sorted({record.detectron2 for record in records})),
         "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..engine.record import RunRecord, short_commit
 from ..engine.results_figures import column, figures_of, markdown_table
+from .sentences import SEVERAL_COMMITS
 
 Record = Mapping[str, Any]
 COSTS = ("parameters", "GFLOPs", "inference ms", "ratio [95 %]")
@@ -69,6 +70,7 @@ def _produced_by(record: Record, runs: Mapping[str, list[RunRecord]], with_costs
     commits = sorted({short_commit(run.commit, run.dirty) for of in runs.values() for run in of})
     devices = sorted({r.device for of in runs.values() for r in of})
     configs = sorted({record["variants"][name]["config"] for name in runs})
+    failed = record.get("failed", [])
     missing = [name for name in record["variants"] if name not in runs]
     return (
         ("Inference: an image with its postprocessing; the ratio is to the first row. " if with_costs else "")
@@ -76,6 +78,8 @@ def _produced_by(record: Record, runs: Mapping[str, list[RunRecord]], with_costs
         f"configs {', '.join(f'`{config}`' for config in configs)}, commit {', '.join(commits)}, {', '.join(devices)}, "
         f"{record['processes']} x {record['threads']} threads, torch {record['torch']}, detectron2 "
         f"{record['detectron2']}, {record['finished'][:10]}."
-        + (f" Not run: {', '.join(missing)}." if missing else "")
+        + (f" {SEVERAL_COMMITS}" if len(commits) > 1 else "")
+        + (f" Failed: {', '.join(failed)}." if failed else "")
+        + (f" Without a finished run: {', '.join(missing)}." if missing else "")
         + "\n"
     )

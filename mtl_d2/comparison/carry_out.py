@@ -10,7 +10,7 @@ from .description import Comparison
 from .execute import Runs, estimated_seconds
 from .findings import Found
 from .networks import check_networks
-from .plan import Run, candidate_cfg, final_runs, search_runs, stages_of, trials
+from .plan import Run, candidate_cfg, final_runs, last_stage, search_runs, trials
 from .rules import Metric
 from .scores import figures_of
 from .yaml_values import check_only
@@ -49,6 +49,7 @@ class Campaign:
             final=done[0],
             longer=done[1],
             choices=choices,
+            searched=list(searching.values()),
             failed=[run.label for run in failed],
         )
 
@@ -77,8 +78,7 @@ class Campaign:
         for candidate in complete:
             chosen = found.choices[candidate.name].values
             weights = self.runs.place(found.group(candidate.name)[0]) / "model_final.pth"
-            cfg = candidate_cfg(self.comparison, candidate, chosen)
-            last = {key: value for key, value in stages_of(cfg)[-1].items() if "." in key}
+            last = last_stage(candidate_cfg(self.comparison, candidate, chosen))
             networks[candidate.name] = candidate_cfg(self.comparison, candidate, {**chosen, **last}), weights
         return measure_costs(networks, references, rounds=rounds)
 

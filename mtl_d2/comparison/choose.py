@@ -39,10 +39,12 @@ def choose(
     """
     choices: dict[str, Choice] = {}
     references: dict[str, float] = {}
+    tasks = {metric.reference: metric.task for metric in metrics}
     for candidate in comparison.of_role("reference"):
         if choice := _choose_one(comparison, candidate, metrics, found, {}):
             choices[candidate.name] = choice
-            references.update(choice.figures)
+            own = tasks[candidate.name]
+            references |= {own: choice.figures[own]} if own in choice.figures else {}
     for candidate in comparison.of_role("joint", "grid"):
         if choice := _choose_one(comparison, candidate, metrics, found, references):
             choices[candidate.name] = choice
@@ -65,18 +67,20 @@ def _choose_one(
         runs = [found[candidate.name, number, fold] for fold in folds if (candidate.name, number, fold) in found]
         complete = len(runs) == len(folds)
         means.append({task: statistics.fmean(run[task] for run in runs) for task in runs[0]} if complete else {})
-        scores.append(_score(means[-1], references, metrics) if complete else math.nan)
+        scores.append(_score(candidate, means[-1], references, metrics) if complete else math.nan)
     if not any(means) or candidate.role != "reference" and {*max(means, key=len)} - {*references}:
         return None
     best = max(range(len(tried)), key=lambda i: (bool(means[i]), -math.inf if math.isnan(scores[i]) else scores[i]))
     return Choice(values=tried[best], tried=tried, scores=scores, figures=means[best])
 
 
-def _score(figures: Figures, references: Figures, metrics: Sequence[Metric]) -> float:
-    """delta_m against the references; without any, of a reference itself, its own figure, the sign turned where lower
-    is better."""
-    own = [metric for metric in metrics if metric.task in figures]
-    if any(metric.task not in references for metric in own):
-        last = own[-1]  # before it those that it depends on
-        return figures[last.task] * (1 if last.higher_is_better else -1)
-    return delta_m(figures, references, own)
+def _score(candidate: Candidate, figures: Figures, references: Figures, metrics: Sequence[Metric]) -> float:
+    """delta_m against the references; of a reference its task's figure, the sign turned where lower is better.
+
+    NaN where there is none.
+    """
+    if candidate.role == "reference":
+        (own,) = (metric for metric in metrics if metric.reference == candidate.name)
+        return figures.get(own.task, math.nan) * (1 if own.higher_is_better else -1)
+    scored = [metric for metric in metrics if metric.task in figures]
+    return delta_m(figures, references, scored) if {*figures} <= {*references} else math.nan

@@ -7,9 +7,6 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import detectron2
-import torch
-
 from ..engine.record import portable_command, portable_word, short_commit
 from .bootstrap import intervals
 from .choose import Choice
@@ -29,6 +26,7 @@ class Found:
     """All that was run for a comparison.
 
     final, longer: the runs that have a record.
+    searched: those of the search, finished or not.
     choices: of the search.
     failed: labels of runs.
     costs: by network; {} where they were not measured.
@@ -40,6 +38,7 @@ class Found:
     final: Finished
     longer: Finished
     choices: Mapping[str, Choice]
+    searched: Sequence[Run] = ()
     failed: Sequence[str] = ()
     costs: Mapping[str, Cost] = dataclasses.field(default_factory=dict)
 
@@ -62,19 +61,19 @@ def new_findings(found: Found, argv: Sequence[str], draws: int = DRAWS) -> dict[
     comparison = found.comparison
     complete = [c for c in comparison.candidates if found.is_complete(c.name)]
     networks = {c.name: _network(found, c) for c in complete}
-    references = _references(found, networks)
+    references = {m.task: m.reference for m in found.metrics if m.reference in networks}
     drawn, drawn_from = draw_figures(found.runs, {c.name: found.group(c.name) for c in complete}, found.metrics, draws)
     of_reference = {task: drawn[name][task] for task, name in references.items() if task in drawn[name]}
     for candidate in complete:
         if candidate.role != "reference":
             network = networks[candidate.name]
             network.update(_against(found, network, networks, references))
-            own = [m for m in found.metrics if m.task in network["change"]]
+            own = [m for m in found.metrics if m.task in network["val"]]
             network["interval"] = {
                 key: interval and dataclasses.asdict(interval)
                 for key, interval in intervals(drawn[candidate.name], of_reference, own).items()
             }
-    _hold_against_grid(networks)
+    _hold_against_grid(networks, [candidate.name for candidate in comparison.of_role("grid")])
     return {
         "comparison": comparison.name,
         "config": portable_word(comparison.config),
@@ -87,7 +86,7 @@ def new_findings(found: Found, argv: Sequence[str], draws: int = DRAWS) -> dict[
         "bootstrap": {"draws": draws, "images": drawn_from.images.shape[1], "seeds": len(comparison.seeds)},
         "references": {task: _trained(found, name, task, networks) for task, name in references.items()},
         "networks": networks,
-        "sum": _sum([networks[name] for name in references.values()]),
+        "sum": _sum([networks.get(metric.reference) for metric in found.metrics]),
         "missing": [c.name for c in comparison.candidates if c not in complete],
         "failed": list(found.failed),
         **_about(found, argv),
@@ -133,16 +132,6 @@ def _record(found: Found, run: Run) -> Any:
     return record
 
 
-def _references(found: Found, networks: Mapping[str, Any]) -> dict[str, str]:
-    """``{task: name of its reference}`` of those that are complete.
-
-    The first that has it: a later one may have it too, for its own task depends on it.
-    """
-    names = [c.name for c in found.comparison.of_role("reference") if c.name in networks]
-    by_task = {task: name for name in reversed(names) for task in networks[name]["val"]}
-    return {m.task: by_task[m.task] for m in found.metrics if m.task in by_task}
-
-
 def _against(
     found: Found, network: Mapping[str, Any], networks: Mapping[str, Any], references: Mapping[str, str]
 ) -> dict[str, Any]:
@@ -160,9 +149,14 @@ def _against(
     }
 
 
-def _hold_against_grid(networks: dict[str, dict[str, Any]]) -> None:
-    """Add "grid" to each balancer: what may be said of it beside the tuned fixed weights."""
-    grid = {name: n for name, n in networks.items() if n["role"] == "grid" and _defined(n["delta_m_of_seeds"])}
+def _hold_against_grid(networks: dict[str, dict[str, Any]], described: Sequence[str]) -> None:
+    """Add "grid" to each balancer: what may be said of it beside the tuned fixed weights.
+
+    Args:
+        described: the points of the grid, those without a delta_m among them.
+    """
+    grid = {name: networks[name] for name in described if name in networks}
+    grid = {name: point for name, point in grid.items() if _defined(point["delta_m_of_seeds"])}
     for network in networks.values():
         if network["is_balancer"] and grid and _defined(network["delta_m_of_seeds"]):
             verdict = held_against_grid(
@@ -170,6 +164,7 @@ def _hold_against_grid(networks: dict[str, dict[str, Any]]) -> None:
                 {name: point["delta_m_of_seeds"] for name, point in grid.items()},
                 network["images"],
                 [point["images"] for point in grid.values()],
+                missing=[name for name in described if name not in grid],
             )
             network["grid"] = dataclasses.asdict(verdict)
 
@@ -190,24 +185,26 @@ def _trained(found: Found, name: str, task: str, networks: Mapping[str, Any]) ->
     return {**result, "longer": longer, "moved_percent": moved_percent(*means), "trained": is_trained(*means)}
 
 
-def _sum(references: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What the references cost together."""
-    result: dict[str, Any] = {"train_seconds": sum(statistics.fmean(r["train_seconds"]) for r in references)}
-    peaks = [r["peak_memory_mib"] for r in references]
-    if all(peak is not None for of in peaks for peak in of):
-        result["peak_memory_mib"] = sum(statistics.fmean(of) for of in peaks)
-    if references and all(r["cost"] for r in references):
-        result.update({key: sum(r["cost"][key] for r in references) for key in ("parameters", "flops", "milliseconds")})
-    return result
+def _sum(references: Sequence[Mapping[str, Any] | None]) -> dict[str, float]:
+    """What the references cost together; {} where one is missing or was not measured.
+
+    Neither memory nor time of training: trained one after the other they need the memory of one, and the seconds of a
+    run depend on what ran beside it.
+    """
+    costs = [reference and reference["cost"] for reference in references]
+    if not costs or not all(costs):
+        return {}
+    return {key: sum(cost[key] for cost in costs) for key in ("parameters", "flops", "milliseconds")}
 
 
 def _about(found: Found, argv: Sequence[str]) -> dict[str, Any]:
     records = [_record(found, run) for runs in (found.final, found.longer) for run in runs.values()]
+    searched = [record for run in found.searched if (record := found.runs.record(run))]
     return {
         "command": portable_command(argv),
-        "commits": sorted({short_commit(r.commit, r.dirty) for r in records}),
+        "commits": sorted({short_commit(r.commit, r.dirty) for r in (*records, *searched)}),
         "device": ", ".join(sorted({record.device for record in records})),
-        "torch": torch.__version__,
-        "detectron2": detectron2.__version__,
+        "torch": ", ".join(sorted({record.torch for record in records})),
+        "detectron2": ", ".join(sorted({record.detectron2 for record in records})),
         "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }

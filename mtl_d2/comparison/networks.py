@@ -1,5 +1,7 @@
 """The networks of a comparison before anything is trained: each can be built, and each task has its reference."""
 
+import dataclasses
+
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from torch import nn
@@ -12,7 +14,7 @@ from .yaml_values import ComparisonError
 
 
 def check_networks(comparison: Comparison) -> list[Metric]:
-    """The metric of every task that has a reference.
+    """The metric of every task that has a reference, with its name.
 
     Raises:
         ComparisonError: a network cannot be built, a reference has not one task, two references have the same, or a
@@ -29,7 +31,7 @@ def check_networks(comparison: Comparison) -> list[Metric]:
             )
         if metric.task in metrics:
             raise ComparisonError(f"{comparison.name}: references: two are for {metric.task!r}; remove one.")
-        metrics[metric.task] = metric
+        metrics[metric.task] = dataclasses.replace(metric, reference=candidate.name)
     for candidate in comparison.of_role("joint", "grid"):
         for metric in _metrics(comparison, candidate):
             if metrics.get(metric.task) != metric:

@@ -1,21 +1,15 @@
 """The table of a comparison as Markdown, from its record."""
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from tabulate import tabulate
 
+from ..engine.results_figures import decimals_of
 from .sentences import sentences
 
 Record = Mapping[str, Any]
-
-
-def load_comparisons(folder: Path) -> dict[str, dict[str, Any]]:
-    """``{name: record}`` of every ``*.json`` in the folder; {} where there is none."""
-    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
 
 
 def render_comparisons(records: Mapping[str, Record]) -> str:
@@ -42,10 +36,8 @@ def mean_sd(values: Sequence[float | None], decimals: int) -> str:
     return f"{mean} ± {statistics.stdev(defined):.{decimals}f}" if len(defined) > 1 else mean
 
 
-def decimals_of(metric: Record) -> int:
-    """Edges' figures lie in 0..1, the others that are known in 0..100."""
-    percentages = ("bbox", "segm", "keypoints", "sem_seg", "classification")
-    return 1 if metric["name"].partition("/")[0] in percentages else 3
+def _decimals(metric: Record) -> int:
+    return decimals_of(metric["name"].partition("/")[0])
 
 
 def _table(rows: list[list[str]], headers: list[str]) -> str:
@@ -67,7 +59,7 @@ def _scores(record: Record) -> str:
         row = [title]
         for metric in record["metrics"]:
             task = metric["task"]
-            row.append(mean_sd(network["val"].get(task, []), decimals_of(metric)))
+            row.append(mean_sd(network["val"].get(task, []), _decimals(metric)))
             row.append(_change(network.get("change", {}).get(task), network.get("interval", {}).get(task)))
         joint = network["role"] != "reference"
         rows.append(
@@ -91,49 +83,41 @@ def _gaps(record: Record) -> str:
         for metric in record["metrics"]:
             train, val = (network[part].get(metric["task"], []) for part in ("train", "val"))
             gaps = [None if t is None or v is None else t - v for t, v in zip(train, val, strict=True)]
-            row += [mean_sd(values, decimals_of(metric)) for values in (train, gaps)]
+            row += [mean_sd(values, _decimals(metric)) for values in (train, gaps)]
         rows.append(row)
     return _table(rows, headers)
 
 
 def _costs(record: Record) -> str:
-    rows = []
-    for title, network in [*_titled(record), ("sum of the references", None)]:
-        costs = _sum_costs(record) if network is None else _network_costs(network)
-        rows.append([title, *(_of_sum(costs, record["sum"], key, text) for key, text in _COSTS.items())])
+    """Of one image's inference and of a run; the shares of what the references cost together."""
+    total = record["sum"]
+    rows = [
+        [title, *_of_inference(network["cost"] or {}, total), *_of_run(network)] for title, network in _titled(record)
+    ]
+    rows.append(["sum of the references", *_of_inference(total, {}), "", ""])
     headers = ["cost", "parameters", "GFLOPs", "inference ms", "training MiB", "training s"]
     return _table(rows, headers) + "\n\nIn brackets: of the sum of the references."
 
 
-_COSTS = {
-    "parameters": "{:,.0f}",
-    "flops": "{:.2f}",
-    "milliseconds": "{:.1f}",
-    "peak_memory_mib": "{:.0f}",
-    "train_seconds": "{:.0f}",
-}
+def _of_inference(cost: Record, total: Record) -> list[str]:
+    """Parameters, GFLOPs and milliseconds, each with its share of the total, the last one's with its interval."""
+    formats = {"parameters": "{:,.0f}", "flops": "{:.2f}", "milliseconds": "{:.1f}"}
+    cells = []
+    for key, text in formats.items():
+        shown = text.format(cost[key] / 1e9 if key == "flops" else cost[key]) if key in cost else ""
+        ratio = cost.get("time_ratio") if key == "milliseconds" else None
+        if ratio:
+            shown += f" ({100 * ratio['value']:.0f} % [{100 * ratio['low']:.0f}, {100 * ratio['high']:.0f}])"
+        elif shown and total.get(key):
+            shown += f" ({100 * cost[key] / total[key]:.0f} %)"
+        cells.append(shown)
+    return cells
 
 
-def _sum_costs(record: Record) -> dict[str, float | None]:
-    return {key: record["sum"].get(key) for key in _COSTS}
-
-
-def _network_costs(network: Record) -> dict[str, float | None]:
-    cost = network["cost"] or {}
+def _of_run(network: Record) -> list[str]:
     peaks = network["peak_memory_mib"]
-    return {
-        **{key: cost.get(key) for key in ("parameters", "flops", "milliseconds")},
-        "peak_memory_mib": None if None in peaks else statistics.fmean(peaks),
-        "train_seconds": statistics.fmean(network["train_seconds"]),
-    }
-
-
-def _of_sum(costs: Mapping[str, float | None], total: Record, key: str, text: str) -> str:
-    value = costs[key]
-    if value is None:
-        return ""
-    shown = text.format(value / 1e9 if key == "flops" else value)
-    return f"{shown} ({100 * value / total[key]:.0f} %)" if total.get(key) and value != total[key] else shown
+    memory = "" if None in peaks else f"{statistics.fmean(peaks):.0f}"
+    return [memory, f"{statistics.fmean(network['train_seconds']):.0f}"]
 
 
 def _produced_by(record: Record) -> str:

@@ -171,6 +171,11 @@ def stages_of(cfg: CfgNode) -> list[dict[str, Any]]:
     return [flat(stage) for stage in cfg.SOLVER.MTL.get("STAGES", [])] or [{}]
 
 
+def last_stage(cfg: CfgNode) -> Overrides:
+    """Keys that the last stage sets: those of the network that is scored."""
+    return {key: value for key, value in stages_of(cfg)[-1].items() if "." in key}
+
+
 def to_words(overrides: Mapping[str, Any]) -> list[str]:
     """KEY VALUE words of a command line, which Detectron2's config reads back as these values."""
     return [
@@ -213,10 +218,19 @@ def run_key(cfg: CfgNode, processes: int) -> str:
     content = {k: v for k, v in flat(cfg).items() if k != "OUTPUT_DIR" and (k not in defaults or v != defaults[k])}
     keypoints = "keypoint" in cfg.MODEL.MTL.TASKS
     data = {name: fingerprint(name, keypoints=keypoints) for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)}
-    weights = Path(cfg.MODEL.WEIGHTS)
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else ""
-    parts = [FORMAT, repr(sorted(content.items())), data, digest, processes]
+    digests = "".join(_digest(Path(name)) for name in (cfg.MODEL.WEIGHTS, *_initial_checkpoints(cfg)))
+    parts = [FORMAT, repr(sorted(content.items())), data, digests, processes]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _initial_checkpoints(cfg: CfgNode) -> list[str]:
+    """The files that MODEL.MTL.INIT names."""
+    values = flat(cfg.MODEL.MTL.INIT).values()
+    return [name for value in values for name in ([value] if isinstance(value, str) else value)]
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
 @cache

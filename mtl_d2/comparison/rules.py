@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 TRAINED_PERCENT = 2.0  # that a third more steps may move a trained reference
 DEVIATIONS = 2.0  # of the grid, that a balancer has to be above it
@@ -13,11 +13,13 @@ class Metric:
     """The figure that stands for a task.
 
     name: "<group>/<figure>" of a run's results.
+    reference: the network that has the task alone, but for tasks that it depends on; "" without one.
     """
 
     task: str
     name: str
     higher_is_better: bool = True
+    reference: str = field(default="", compare=False)
 
 
 def relative_change(value: float, reference: float, higher_is_better: bool = True) -> float:
@@ -71,7 +73,11 @@ class GridVerdict:
 
 
 def held_against_grid(
-    deltas: Sequence[float], grid: Mapping[str, Sequence[float]], images: int, grid_images: Sequence[int]
+    deltas: Sequence[float],
+    grid: Mapping[str, Sequence[float]],
+    images: int,
+    grid_images: Sequence[int],
+    missing: Sequence[str] = (),
 ) -> GridVerdict:
     """Whether a candidate is better than tuned fixed weights.
 
@@ -80,10 +86,13 @@ def held_against_grid(
         grid: the same of each point of the grid.
         images: that a run of the candidate is trained on; of equal cost is a grid with as many.
         grid_images: those of each point's runs.
+        missing: points that should be in the grid: one of them may be the best.
     """
     means = {name: statistics.fmean(values) for name, values in grid.items()}
     best = max(means, key=lambda name: means[name])
     margin = statistics.fmean(deltas) - means[best]
+    if missing:
+        return GridVerdict(best, margin, None, None, f"of the grid {', '.join(missing)} is missing")
     if any(len(values) < 2 for values in grid.values()):
         return GridVerdict(best, margin, None, None, "one seed has no standard deviation")
     # Pooled: that of one point from two or three seeds is hardly known.

@@ -1,6 +1,8 @@
 """The scores of finished runs, and what their evaluators kept of each image."""
 
+import dataclasses
 import math
+import os
 from collections.abc import Mapping, Sequence
 
 from ..engine.record import RunRecord
@@ -25,10 +27,19 @@ def figures_of(record: RunRecord, metrics: Sequence[Metric], test_set: str = "")
 
 
 def kept_images(runs: Runs, run: Run, metrics: Sequence[Metric]) -> dict[str, PerImage]:
-    """``{task: statistics of each image of the first test set}``; without the tasks whose evaluator keeps none."""
+    """``{task: statistics of each image of the first test set}``; without the tasks whose evaluator keeps none.
+
+    The images have their names below the folder that holds them all: a run is used again wherever its data lie.
+    """
     folder = runs.place(run) / run.last_stage / "inference" / run.test_sets[0]
     found = {metric.task: read_per_image(folder, metric.name) for metric in metrics}
-    return {task: images for task, images in found.items() if images is not None}
+    kept = {task: images for task, images in found.items() if images is not None}
+    folders = {os.path.dirname(os.path.abspath(name)) for images in kept.values() for name in images.names}
+    root = os.path.commonpath(folders) if folders else ""
+    return {
+        task: dataclasses.replace(images, names=tuple(os.path.relpath(name, root) for name in images.names))
+        for task, images in kept.items()
+    }
 
 
 def draw_figures(
@@ -36,16 +47,24 @@ def draw_figures(
 ) -> tuple[dict[str, dict], Draws]:
     """``{network: {task: figures in each draw}}`` of networks with a run for every seed, and the draws.
 
+    A network whose statistics of a task are of other images than the reference's has none of it: draws of these would
+    be no pairs.
+
     Args:
         finished: ``{network: [a run per seed]}``.
         count: number of draws.
     """
     kept = {name: [kept_images(runs, run, metrics) for run in group] for name, group in finished.items()}
-    names = sorted({name for group in kept.values() for of in group for images in of.values() for name in images.names})
+    scored = {
+        metric.task: {*kept[metric.reference][0][metric.task].names}
+        for metric in metrics
+        if metric.reference in kept and metric.task in kept[metric.reference][0]
+    }
+    names = sorted(set().union(*scored.values()))
     num_seeds = max((len(group) for group in kept.values()), default=1)
     draws = draw(max(len(names), 1), num_seeds, count)
     figures: dict[str, dict] = {}
     for network, group in kept.items():
-        tasks = [task for task in group[0] if all(task in of for of in group)]
+        tasks = [t for t, of in scored.items() if all(t in run and {*run[t].names} == of for run in group)]
         figures[network] = {task: drawn_figures([of[task] for of in group], names, draws) for task in tasks}
     return figures, draws

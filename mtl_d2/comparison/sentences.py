@@ -1,12 +1,12 @@
 """What the table of a comparison shows, and what it does not, in sentences; from its record alone."""
 
-import statistics
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .rules import DEVIATIONS, TRAINED_PERCENT
 
 Record = Mapping[str, Any]
+SEVERAL_COMMITS = "The runs are of several commits: the code may differ between them."
 
 
 def sentences(record: Record) -> list[str]:
@@ -30,7 +30,7 @@ def _incomplete(record: Record) -> Iterator[str]:
     if record["missing"]:
         yield f"Left out, since a run is missing: {', '.join(record['missing'])}."
     if len(record["commits"]) > 1:
-        yield f"The runs are of several commits ({', '.join(record['commits'])}): the code may differ between them."
+        yield SEVERAL_COMMITS
 
 
 def _references(record: Record) -> Iterator[str]:
@@ -63,7 +63,10 @@ def _best(record: Record) -> Iterator[str]:
     )
     interval = network["interval"].get("delta_m")
     if interval is None:
-        yield "It has no interval: of a task there are no statistics per image, or a figure is undefined in a draw."
+        yield (
+            "It has no interval: of a task there are no statistics per image, they are of other images than the "
+            "reference's, or a figure is undefined in a draw."
+        )
     elif interval["low"] <= 0 <= interval["high"]:
         yield "Its interval holds 0: these images and seeds do not tell it from the single networks."
     if len(joint) > 1:
@@ -89,17 +92,13 @@ def _balancers(record: Record) -> Iterator[str]:
             if network["is_balancer"]:
                 yield f"{name} is not held against the fixed weights: a delta_m is missing."
             continue
-        grid = record["networks"][verdict["best"]]
-        seconds = statistics.fmean(network["train_seconds"]) / max(statistics.fmean(grid["train_seconds"]), 1e-9)
         against = f"{verdict['margin']:+.2f} points from the best fixed weights ({verdict['best']})"
-        cost = f"at {seconds:.2f} times the seconds of training"
         if verdict["better"] is None:
-            yield f"{name}: {against}, {cost}; nothing is claimed: {verdict['why']}."
+            yield f"{name}: {against}; nothing is claimed: {verdict['why']}."
         elif verdict["better"]:
-            yield f"{name} is better than tuned fixed weights: {against}, {_deviations(verdict)}, {cost}."
+            yield f"{name} is better than tuned fixed weights: {against}, {_deviations(verdict)}."
         else:
-            not_shown = f"{name} is not shown to be better than tuned fixed weights"
-            yield f"{not_shown}: {against}, {_deviations(verdict)}, {cost}."
+            yield f"{name} is not shown to be better than tuned fixed weights: {against}, {_deviations(verdict)}."
 
 
 def _deviations(verdict: Record) -> str:
@@ -116,12 +115,33 @@ def _search(record: Record) -> Iterator[str]:
         return
     counts = {len(network["trials"]) for network in record["networks"].values()}
     least, most = min(counts, default=0), max(counts, default=0)
+    alike = f"{least} values for each network, the references alike"
+    unlike = f"{least} to {most} values for a network, so that not all had the same search"
     yield (
         f"Searched on {search['held_out']} of {search['folds']} folds of the training images"
         f"{_search_steps(search)}: {', '.join(search['values'])}; "
-        f"{least if least == most else f'{least} to {most}'} values for each network, the references alike. The images "
-        "of val were in no run of the search."
+        f"{alike if least == most else unlike}. "
+        "The images of val were in no run of the search."
     )
+    yield from _chosen(record)
+
+
+def _chosen(record: Record) -> Iterator[str]:
+    """What the search chose, and of which networks it says little."""
+    by_values: dict[str, list[str]] = {}
+    undefined = []
+    for name, network in record["networks"].items():
+        if len(network["trials"]) > 1:
+            values = ", ".join(f"{key} {value}" for key, value in network["chosen"].items())
+            by_values.setdefault(values, []).append(name)
+            undefined += [name] if any(trial["score"] is None for trial in network["trials"]) else []
+    if by_values:
+        yield "Chosen: " + "; ".join(f"{values} for {', '.join(names)}" for values, names in by_values.items()) + "."
+    if undefined:
+        yield (
+            f"Of {', '.join(undefined)} a run of the search failed or has no score, so that the choice is among the "
+            "others, the first where there are none."
+        )
 
 
 def _search_steps(search: Record) -> str:
@@ -151,3 +171,6 @@ def _uncounted(record: Record) -> Iterator[str]:
         )
     if any(n["peak_memory_mib"] for n in record["networks"].values()) and "cpu" in record["device"]:
         yield "Training MiB is the largest resident memory of one process of a run, libraries and scoring included."
+    yield "Training s is wall time, of which other runs beside it take a share: it ranks no networks."
+    if any(n["cost"] for n in record["networks"].values()) and "cpu" in record["device"]:
+        yield "Inference ms is CPU time, that of all threads together, in rounds where each network has its turn."

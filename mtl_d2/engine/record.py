@@ -185,6 +185,11 @@ def write_json(path: str | os.PathLike, value: dict[str, Any]) -> None:
         raise
 
 
+def read_json_folder(folder: Path) -> dict[str, dict[str, Any]]:
+    """``{name: what was written}`` of every ``*.json`` in the folder; {} where there is none."""
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+
+
 def _json_value(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): _json_value(item) for key, item in value.items()}

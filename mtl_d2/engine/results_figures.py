@@ -24,12 +24,16 @@ class Figure:
         return None if value is None or value != value else value  # noqa: PLR0124
 
     def text(self, records: Sequence[RunRecord]) -> str:
-        """The value, or mean ± sd over several records; empty where none has the figure."""
+        """The value, or mean ± sd over several records; empty where none has the figure.
+
+        Where some lack it, of how many it is.
+        """
         values = [value for record in records if (value := self.value(record)) is not None]
         if not values:
             return ""
         mean = f"{statistics.fmean(values):.{self.decimals}f}"
-        return f"{mean} ± {statistics.stdev(values):.{self.decimals}f}" if len(values) > 1 else mean
+        text = f"{mean} ± {statistics.stdev(values):.{self.decimals}f}" if len(values) > 1 else mean
+        return text if len(values) == len(records) else f"{text} ({len(values)} of {len(records)})"
 
 
 @dataclass(frozen=True)
@@ -66,11 +70,19 @@ FIGURES = (
 )
 
 
+def decimals_of(group: str) -> int:
+    """One for percentages, three for edges and for figures that this package does not know.
+
+    Args:
+        group: of a record, such as "segm"; or "<test set>/segm".
+    """
+    return next((figure.decimals for figure in FIGURES if figure.group == group.rpartition("/")[2]), 3)
+
+
 def column(title: str, names: Sequence[str]) -> Figure:
     """A column of figures named "group/metric", the mean of them where there are several."""
     (group, metric), *others = [(name.partition("/")[0], name.partition("/")[2]) for name in names]
-    decimals = next((figure.decimals for figure in FIGURES if figure.group == group), 3)
-    return MeanFigure(title, group, metric, decimals, others=tuple(others))
+    return MeanFigure(title, group, metric, decimals_of(group), others=tuple(others))
 
 
 def figures_of(records: Iterable[RunRecord]) -> list[Figure]:

@@ -11,7 +11,7 @@ from typing import Any
 from mtl_d2.engine.disjoint_table import NAME as DISJOINT_NAME
 from mtl_d2.engine.disjoint_table import render_disjoint
 from mtl_d2.engine.record import RunRecord, read_record, shell_line, short_commit
-from mtl_d2.engine.results_figures import FIGURES, Records, figures_of, markdown_table
+from mtl_d2.engine.results_figures import FIGURES, Records, decimals_of, figures_of, markdown_table
 
 _ON_TRAINING_IMAGES = re.compile(r" on \w+_train\b")  # how far they were learnt by heart, which is no result
 
@@ -19,6 +19,7 @@ _HEAD = """# Results
 
 Written by `python tools/write_results.py` from the run records in `{folder}/`: run that again, do not edit.
 AP, mIoU and PQ are percentages, edge figures lie between 0 and 1. ± is the sample standard deviation.
+A commit with * had changes that were not committed.
 """
 
 
@@ -70,8 +71,6 @@ def render(records: Records, folder: str = "results") -> str:
     parts += [_render_family(family, members) for family, members in sorted(families.items())]
     if disjoint:
         parts += [render_disjoint(disjoint), _commands(disjoint)]
-    if any(record.dirty for record in records.values()):
-        parts.append("A commit with * had changes that were not committed.\n")
     return "\n".join(parts)
 
 
@@ -170,11 +169,6 @@ def _readable(command: str) -> str:
     return shell_line([os.path.normpath(word) if "/../" in word else word for word in shlex.split(command)])
 
 
-def _decimals(group: str) -> int:
-    """One for percentages, three for edges and for figures that this file does not know."""
-    return next((f.decimals for f in FIGURES if f.group == group.rpartition("/")[2]), 3)
-
-
 def render_main_figures(record: RunRecord, table: Callable[..., str]) -> str:
     """One record for a terminal: every figure but those of single classes.
 
@@ -182,7 +176,7 @@ def render_main_figures(record: RunRecord, table: Callable[..., str]) -> str:
         table: ``tabulate.tabulate`` or the like.
     """
     rows = [
-        [group, metric, "undefined" if value != value else f"{value:.{_decimals(group)}f}"]  # noqa: PLR0124
+        [group, metric, "undefined" if value != value else f"{value:.{decimals_of(group)}f}"]  # noqa: PLR0124
         for group, metrics in record.results.items()
         for metric, value in metrics.items()
         if "-" not in metric

@@ -59,7 +59,7 @@ def test_each_is_trained_once_and_stands_in_a_row(described, tmp_path):
     assert head[1:3] == ["mIoU", "edge ODS"]
     assert sem_seg[0] == "| sem_seg" and sem_seg[1] == "52.5 ± 0.7" and sem_seg[-1].startswith("1, 2")
     assert edge[0] == "| edge" and edge[2] == "0.505 ± 0.007"
-    assert "Not run: fast edge." in page and "/" not in page.split("configs ")[1].split(",")[0]
+    assert "Without a finished run: fast edge." in page and "/" not in page.split("configs ")[1].split(",")[0]
 
 
 def test_a_run_that_fails_leaves_the_others_and_is_named(described, tmp_path):
@@ -69,6 +69,11 @@ def test_a_run_that_fails_leaves_the_others_and_is_named(described, tmp_path):
     assert sorted(found.carry_out()) == ["edge seed 1", "fast edge seed 1"]
     findings = _findings(found, ["edge seed 1"])
     assert list(findings["variants"]["sem_seg"]["records"]) == ["1"] and not findings["variants"]["edge"]["records"]
+    page = render_ablation(findings)
+    assert "Failed: edge seed 1. Without a finished run: edge, fast edge." in page and "several commits" not in page
+    record = findings["variants"]["sem_seg"]["records"]["1"]
+    findings["variants"]["edge"]["records"]["1"] = {**record, "commit": "another"}
+    assert "The runs are of several commits" in render_ablation(findings)
 
 
 def test_what_differs_from_the_config_is_another_run(described):
@@ -91,7 +96,7 @@ def test_costs_and_undefined_figures_are_printed(described, tmp_path):
     write_json(tmp_path / "record.json", findings)
     page = render_ablations({"toys": json.loads((tmp_path / "record.json").read_text())})
     assert page.startswith("\n## Toys\n")
-    assert "| edge | 1,234 | 5.60 | 7.0 | 1 | 0.510 |" in page  # the mean of what is defined
+    assert "| edge | 1,234 | 5.60 | 7.0 | 1 | 0.510 (1 of 2) |" in page  # the mean of what is defined
 
 
 def test_columns_are_chosen_and_costs_that_were_not_measured_have_none(described):

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 
 from mtl_d2.comparison import ComparisonError
@@ -100,12 +101,18 @@ def test_a_new_key_with_its_default_leaves_the_key_of_a_run(toy, monkeypatch):
 
 def test_weights_are_known_by_their_content(toy, tmp_path):
     cfg = candidate_cfg(toy, toy.candidates[0])
-    cfg.MODEL.WEIGHTS = str(tmp_path / "weights.pth")
-    keys = []
-    for content in (b"a", b"b", b"a"):
-        (tmp_path / "weights.pth").write_bytes(content)
-        keys.append(run_key(cfg, 1))
-    assert keys[0] == keys[2] != keys[1]
+    path = str(tmp_path / "weights.pth")
+    init = CfgNode({"TRUNK": [path], "NECK": [], "HEADS": {}, "NETWORKS": {}})
+    of_heads = CfgNode({"TRUNK": [], "NECK": [], "HEADS": {"edge": path}, "NETWORKS": {}})
+    for key, value in (("WEIGHTS", path), ("MTL.INIT", init), ("MTL.INIT", of_heads)):
+        changed = cfg.clone()
+        node = changed.MODEL if key == "WEIGHTS" else changed.MODEL.MTL
+        node[key.rpartition(".")[2]] = value
+        keys = []
+        for content in (b"a", b"b", b"a"):
+            (tmp_path / "weights.pth").write_bytes(content)
+            keys.append(run_key(changed, 1))
+        assert keys[0] == keys[2] != keys[1]
 
 
 def test_a_dataset_is_known_by_its_records_and_files_and_not_by_its_place(toy, tmp_path):
