@@ -94,8 +94,8 @@ def _costs(record: Record) -> str:
     rows = [
         [title, *_of_inference(network["cost"] or {}, total), *_of_run(network)] for title, network in _titled(record)
     ]
-    rows.append(["sum of the references", *_of_inference(total, {}), "", ""])
-    headers = ["cost", "parameters", "GFLOPs", "inference ms", "training MiB", "training s"]
+    rows.append(["sum of the references", *_of_inference(total, {}), "", "", ""])
+    headers = ["cost", "parameters", "GFLOPs", "inference ms", "training images", "training MiB", "training s"]
     return _table(rows, headers) + "\n\nIn brackets: of the sum of the references."
 
 
@@ -117,7 +117,7 @@ def _of_inference(cost: Record, total: Record) -> list[str]:
 def _of_run(network: Record) -> list[str]:
     peaks = network["peak_memory_mib"]
     memory = "" if None in peaks else f"{statistics.fmean(peaks):.0f}"
-    return [memory, f"{statistics.fmean(network['train_seconds']):.0f}"]
+    return [f"{network['images']:,}", memory, f"{statistics.fmean(network['train_seconds']):.0f}"]
 
 
 def _produced_by(record: Record) -> str:

@@ -15,6 +15,7 @@ def sentences(record: Record) -> list[str]:
         *_incomplete(record),
         *_references(record),
         *_best(record),
+        *_lengths(record),
         *_sizes(record),
         *_balancers(record),
         *_search(record),
@@ -71,6 +72,14 @@ def _best(record: Record) -> Iterator[str]:
         yield "Its interval holds 0: these images and seeds do not tell it from the single networks."
     if len(joint) > 1:
         yield "The highest is chosen on the images that it is scored on, and so is a little too high."
+
+
+def _lengths(record: Record) -> Iterator[str]:
+    alone = {network["images"] for network in record["networks"].values() if network["role"] == "reference"}
+    for name, network in record["networks"].items():
+        if len(alone) == 1 and network["images"] not in alone:
+            times = network["images"] / next(iter(alone))
+            yield f"{name} is trained on {times:.2f} times as many images as each reference."
 
 
 def _sizes(record: Record) -> Iterator[str]:

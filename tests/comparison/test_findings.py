@@ -104,6 +104,7 @@ def test_sentences_follow_the_record(record):
         "overrides": {"SOLVER.MAX_ITER": 9},
     }
     changed["failed"] = ["both seed 2"]
+    changed["networks"]["low"]["images"] = 27
     text = "\n".join(sentences(changed))
     for part in (
         "both is better than tuned fixed weights: +1.50 points from the best fixed weights (low), where 2 standard",
@@ -113,6 +114,7 @@ def test_sentences_follow_the_record(record):
         "SOLVER.BASE_LR; 2 values for each network, the references alike. The images of val",
         "Chosen: SOLVER.BASE_LR 1 for alone_sem_seg, alone_edge, both, low.",
         "Of both a run of the search failed or has no score",
+        "low is trained on 1.50 times as many images as each reference.",
         "Failed: both seed 2.",
         "All labels come from one annotation.",
     ):
@@ -120,6 +122,7 @@ def test_sentences_follow_the_record(record):
     text = "\n".join(sentences(record))
     assert "Nothing was searched" in text and "50 % of the summed parameters" in text and "aten::pad" in text
     assert "below its reference: edge (-1.0 %)" in text and "NOT trained" not in text
+    assert "as many images" not in text
 
 
 def test_the_table_has_a_row_for_each_network(record):
