@@ -35,7 +35,9 @@ class MultiTaskTrainer(TrainerBase):
 
     A step whose losses or gradients are infinite or NaN, on any rank, is skipped on all of them: parameters, the
     optimizer's state and what the balancer remembers stay as they are. Whether it is, is read from the averaged
-    gradients, which are the same on all ranks: a pass over them, and on a GPU one host sync a step.
+    gradients, which are the same on all ranks: a pass over them, and on a GPU one host sync a step. Where float16
+    gradients overflow, which their scale is to find out in the first steps and now and then later, such a step is none
+    of the bad ones in a row that end the training, unless the scale has fallen below 1.
 
     Attributes:
         skipped_images: how often each unreadable image was replaced by another one; complete on rank 0.
@@ -105,11 +107,16 @@ class MultiTaskTrainer(TrainerBase):
         self.optimizer.zero_grad()
         step = self.gradients(batch, self.iter)
         self.after_backward()
-        if are_finite(self._parameters()) or not self._skip(step.losses, before):
+        if self.precision.scaler is not None:
+            self.precision.scaler.unscale_(self.optimizer)
+        if are_finite(self._parameters()):
             self._update()
             self.gradients.after_update()
             self.bad_steps.in_a_row = 0
             self.log.steps.append(StepLog(self._of_active_tasks(step.losses), step.others, data_time))
+        else:
+            before.restore()
+            self._skip(step.losses)
         if (self.iter + 1) % self.log_period == 0 or self.iter + 1 >= self.max_iter:
             self.write_metrics()
         self.seconds += time.perf_counter() - start
@@ -135,26 +142,22 @@ class MultiTaskTrainer(TrainerBase):
     def _parameters(self) -> list[nn.Parameter]:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
-    def _skip(self, losses: dict[str, Tensor], before: Snapshot) -> bool:
-        """Leave the step out, unless all that is wrong is that float16 gradients were scaled too far."""
-        reason = reason_of(self.model, losses)
-        if not reason and self.precision.scaler is not None:
-            return False
-        self.bad_steps.add(self.iter, reason or reason_of_gradients(self.model))
-        before.restore()
-        if self.precision.scaler is not None:
-            self._update()  # which the scaler leaves out
+    def _skip(self, losses: dict[str, Tensor]) -> None:
+        """Leave the step out, and let the scale of float16 gradients fall."""
+        scaler, reason = self.precision.scaler, reason_of(self.model, losses)
+        if scaler is not None and scaler.get_scale() >= 1 and not reason:
+            self.bad_steps.add_overflow(self.iter, scaler.get_scale())
+        else:
+            self.bad_steps.add(self.iter, reason or reason_of_gradients(self.model))
+        if scaler is not None:
+            scaler.update()
         self.optimizer.zero_grad()
-        return True
 
     def _update(self) -> None:
-        scaler = self.precision.scaler
-        if scaler is not None and self.clip_gradients is not None:
-            scaler.unscale_(self.optimizer)
         if self.clip_gradients is not None:
             # In the model's order, not the optimizer's: a norm is the same to the last bit whatever the groups are.
             self.clip_gradients(self.model.parameters())
-        if scaler is None:
+        if (scaler := self.precision.scaler) is None:
             self.optimizer.step()
         else:
             scaler.step(self.optimizer)
