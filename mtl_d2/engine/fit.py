@@ -73,8 +73,8 @@ def fit(
             *build_progress_hooks(output_dir, max_iter, trainer.log_period),
         ]
     )
-    resumed = resume and checkpointer.has_checkpoint()
-    checkpointer.resume_or_load(weights, resume=resume)
+    resumed = resume and checkpointer.last_file() != ""
+    checkpointer.resume_or_load(weights, resume=resumed)
     if load_parts and not resumed:
         load_parts(unwrap(checkpointer.model))
     if ema:

@@ -16,7 +16,7 @@ from torch import nn
 
 from ..data.build import build_multitask_train_loader
 from ..data.preflight import preflight
-from .checkpoint import MultiTaskCheckpointer
+from .checkpoint import load_for_evaluation
 from .class_weights import with_class_weights
 from .defaults import setup
 from .ema import ModelEma, check_decay
@@ -157,8 +157,7 @@ def evaluate_checkpoint(
     The record is OUTPUT_DIR/report_eval.json: a training's own report.json stays as it is.
     """
     model = build_model(cfg)
-    extra = MultiTaskCheckpointer(model, cfg.OUTPUT_DIR).resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
-    trainer = extra.get("trainer", {})
+    trainer = load_for_evaluation(model, cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR, resume=resume).get("trainer", {})
     evaluation = evaluate_datasets(cfg, model)
     report_of(cfg, config_file, overrides).write(
         evaluation,

@@ -185,6 +185,7 @@ class MultiTaskTrainer(TrainerBase):
     def state_dict(self) -> dict:
         state = super().state_dict()
         state["optimizer"] = self.optimizer.state_dict()
+        state["optimizer_name"] = type(self.optimizer).__name__
         state["seed"] = self.seed
         state["seconds"] = self.seconds
         state["skipped_images"] = dict(self.skipped_images + self._newly_skipped)
@@ -194,8 +195,12 @@ class MultiTaskTrainer(TrainerBase):
         return state
 
     def load_state_dict(self, state_dict: dict) -> None:
+        """
+        Raises:
+            ValueError: it has no state of an optimizer, or that of another one, or of other parameter groups.
+        """
         super().load_state_dict(state_dict)
-        self.optimizer.load_state_dict(state_dict["optimizer"])
+        self._load_optimizer(state_dict)
         self.seconds = state_dict.get("seconds", 0.0)
         self.skipped_images = Counter(state_dict.get("skipped_images", {}))
         self.bad_steps.total = state_dict.get("bad_steps", 0)
@@ -207,6 +212,17 @@ class MultiTaskTrainer(TrainerBase):
                 self.seed,
                 state_dict["seed"],
             )
+
+    def _load_optimizer(self, state_dict: dict) -> None:
+        if "optimizer" not in state_dict:
+            raise ValueError("the checkpoint has no state of an optimizer")
+        name = type(self.optimizer).__name__
+        if (earlier := state_dict.get("optimizer_name", name)) != name:
+            raise ValueError(f"SOLVER.MTL.OPTIMIZER gives {name}, but the checkpoint has the state of {earlier}")
+        try:
+            self.optimizer.load_state_dict(state_dict["optimizer"])
+        except ValueError as error:
+            raise ValueError(f"the optimizer's groups are others, as of other SOLVER.MTL.PARTS ({error})") from error
 
 
 def peak_memory_mib(device: torch.device | str) -> float | None:

@@ -11,14 +11,17 @@ import pytest
 import torch
 from detectron2.engine import HookBase
 from detectron2.solver import LRMultiplier
+from detectron2.utils import comm
 from fvcore.common.param_scheduler import CosineParamScheduler
 
 from mtl_d2.balancing import DWABalancer, FAMOBalancer, RLWBalancer
 from mtl_d2.engine.bad_steps import DivergedError
+from mtl_d2.engine.checkpoint import MultiTaskCheckpointer
 from mtl_d2.engine.fit import fit
 from mtl_d2.engine.launch import create_ddp, launch, unwrap
 from mtl_d2.engine.optimizer import gradient_clipper
 from mtl_d2.engine.trainer import MultiTaskTrainer, seed_step
+from mtl_d2.engine.weights_file import WeightsError
 
 from .toy import ToyNetwork, batches, labelled_images, multitask_network, toy_network
 
@@ -58,6 +61,16 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_by_bit(tmp_path: Path, op
     assert not torch.equal(first.model.edge_head.weight, second.model.edge_head.weight)
 
 
+def test_a_run_does_not_resume_one_of_another_optimizer_or_of_other_groups(tmp_path: Path) -> None:
+    run(make_trainer(toy_network()), 1, tmp_path)
+    with pytest.raises(WeightsError, match=r"gives AdamW, but .* the state of SGD -- so --resume cannot go on from .*"):
+        run(make_trainer(toy_network(), "adamw"), 2, tmp_path, resume=True)
+    trainer = make_trainer(toy_network())
+    trainer.optimizer.add_param_group({"params": [torch.nn.Parameter(torch.zeros(2))]})
+    with pytest.raises(WeightsError, match=r"the optimizer's groups are others, as of other SOLVER.MTL.PARTS .*"):
+        run(trainer, 2, tmp_path, resume=True)
+
+
 def test_resume_of_a_finished_run_only_evaluates(tmp_path: Path) -> None:
     run(make_trainer(toy_network()), 2, tmp_path)
     calls = []
@@ -66,8 +79,6 @@ def test_resume_of_a_finished_run_only_evaluates(tmp_path: Path) -> None:
 
 
 def _train_on_this_rank(output_dir: str) -> None:
-    from detectron2.utils import comm
-
     rank = comm.get_rank()
     model = toy_network()
     model.unused.requires_grad_(False)  # DDP wants a gradient for every parameter that may have one
