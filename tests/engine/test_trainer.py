@@ -188,6 +188,20 @@ def test_too_many_bad_steps_in_a_row_stop_the_run_with_the_last_good_state(tmp_p
     assert second.start_iter == 5
 
 
+@pytest.mark.parametrize("main_process", [True, False])
+def test_no_process_ends_before_the_checkpoint_of_a_diverged_run_is_written(
+    main_process: bool, tmp_path: Path, monkeypatch
+) -> None:
+    model, done = toy_network(), []
+    model.nan_at = 1
+    monkeypatch.setattr(comm, "is_main_process", lambda: main_process)
+    monkeypatch.setattr(comm, "synchronize", lambda: done.append("all are here"))
+    monkeypatch.setattr(MultiTaskCheckpointer, "save", lambda self, name: done.append(name))
+    with pytest.raises(DivergedError):
+        run(make_trainer(model, max_bad_steps=1), 3, tmp_path)
+    assert done == ["model_0000001"] * main_process + ["all are here"]
+
+
 def test_a_bad_step_between_good_ones_does_not_stop_the_run(tmp_path: Path) -> None:
     model = toy_network()
     model.nan_at = 1
