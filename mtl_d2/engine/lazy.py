@@ -165,7 +165,9 @@ def evaluate(cfg: DictConfig, model: nn.Module) -> Evaluation:
     evaluators = instantiate(cfg.dataloader.evaluator)
     if not isinstance(evaluators, DatasetEvaluator):
         evaluators = DatasetEvaluators(list(evaluators))
-    results = inference_on_dataset(unwrap(model), instantiate(cfg.dataloader.test), evaluators)
+    model = unwrap(model)
+    share_buffers(model)
+    results = inference_on_dataset(model, instantiate(cfg.dataloader.test), evaluators)
     if not comm.is_main_process():
         return Evaluation()
     print_csv_format(results)
