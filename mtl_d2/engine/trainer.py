@@ -11,6 +11,7 @@ from detectron2.engine import TrainerBase
 from detectron2.utils import comm
 from torch import Tensor, nn
 
+from ..tasks.patience import LabelPatience
 from .bad_steps import BadSteps, DivergedError, are_finite, reason_of, reason_of_gradients
 from .buffers import Snapshot, changing_buffers
 from .gradients import build_gradients
@@ -190,6 +191,7 @@ class MultiTaskTrainer(TrainerBase):
         state["seconds"] = self.seconds
         state["skipped_images"] = dict(self.skipped_images + self._newly_skipped)
         state["bad_steps"] = self.bad_steps.total
+        state["steps_without_label"] = {name: dict(patience.steps) for name, patience in self._patience().items()}
         if self.precision.scaler is not None:
             state["grad_scaler"] = self.precision.scaler.state_dict()
         return state
@@ -204,6 +206,8 @@ class MultiTaskTrainer(TrainerBase):
         self.seconds = state_dict.get("seconds", 0.0)
         self.skipped_images = Counter(state_dict.get("skipped_images", {}))
         self.bad_steps.total = state_dict.get("bad_steps", 0)
+        for name, patience in self._patience().items():
+            patience.steps.update(state_dict.get("steps_without_label", {}).get(name, {}))
         if self.precision.scaler is not None and "grad_scaler" in state_dict:
             self.precision.scaler.load_state_dict(state_dict["grad_scaler"])
         if state_dict.get("seed", self.seed) != self.seed:
@@ -212,6 +216,11 @@ class MultiTaskTrainer(TrainerBase):
                 self.seed,
                 state_dict["seed"],
             )
+
+    def _patience(self) -> dict[str, LabelPatience]:
+        """That of each network, by its name in the model."""
+        found = ((name, getattr(module, "patience", None)) for name, module in unwrap(self.model).named_modules())
+        return {name: patience for name, patience in found if isinstance(patience, LabelPatience)}
 
     def _load_optimizer(self, state_dict: dict) -> None:
         if "optimizer" not in state_dict:

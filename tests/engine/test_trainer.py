@@ -71,6 +71,16 @@ def test_a_run_does_not_resume_one_of_another_optimizer_or_of_other_groups(tmp_p
         run(trainer, 2, tmp_path, resume=True)
 
 
+def test_a_resumed_run_remembers_how_long_a_task_has_seen_no_label(tmp_path: Path) -> None:
+    def load(start: int):
+        return (labelled_images(step, 0, labels=("instance", "sem_seg")) for step in range(start, 3))
+
+    models = [multitask_network(FAMOBalancer(dict.fromkeys(("instance", "sem_seg", "edge"), 1.0))) for _ in range(2)]
+    for model, steps in zip(models, (2, 3), strict=True):
+        run(make_trainer(model, load=load), steps, tmp_path, resume=True)
+        assert model.patience.steps == {"instance": 0, "sem_seg": 0, "edge": steps}
+
+
 def test_resume_of_a_finished_run_only_evaluates(tmp_path: Path) -> None:
     run(make_trainer(toy_network()), 2, tmp_path)
     calls = []
