@@ -24,7 +24,7 @@ class BadSteps:
 
     Attributes:
         total: how many there were.
-        in_a_row: how many since the last good one.
+        in_a_row: how many since the last good one, overflows of the scale left out.
     """
 
     def __init__(self, max_in_a_row: int) -> None:
@@ -41,6 +41,14 @@ class BadSteps:
         self._last = f"iteration={iteration} {reason}"
         logger.warning("Infinite or NaN, so this step is skipped: %s", self._last)
 
+    def add_overflow(self, iteration: int, scale: float) -> None:
+        """Count a step whose finite losses gave gradients that overflow: float16's scale, of 1 or more, is to fall.
+
+        Below 1 it makes gradients smaller than they are, so that it is no longer the scale that they overflow for.
+        """
+        self.total += 1
+        logger.info("Gradients overflow at the scale %g, so this step is skipped: iteration=%d", scale, iteration)
+
     def check(self) -> None:
         """
         Raises:
@@ -48,9 +56,9 @@ class BadSteps:
         """
         if self.in_a_row >= self.max_in_a_row:
             raise DivergedError(
-                f"{self.in_a_row} steps in a row were skipped (SOLVER.MTL.MAX_BAD_STEPS), because losses became "
-                f"infinite or NaN; the last at {self._last}. Lower SOLVER.BASE_LR, warm up for longer, or clip "
-                "gradients; then --resume."
+                f"{self.in_a_row} steps in a row were skipped (SOLVER.MTL.MAX_BAD_STEPS), because losses or "
+                f"gradients became infinite or NaN; the last at {self._last}. Lower SOLVER.BASE_LR, warm up for "
+                "longer, or clip gradients; then --resume."
             )
 
 

@@ -86,23 +86,35 @@ class MultiTaskCheckpointer(DetectionCheckpointer):
         logger.info("%s", self.report)
         return extra
 
+    def last_file(self) -> str:
+        """The last checkpoint in ``save_dir``, "" if there is none; every rank calls it.
+
+        Raises:
+            WeightsError: the ranks do not see the same one: some would go on from it, and others start anew.
+        """
+        found = comm.all_gather(self.get_checkpoint_file() if self.has_checkpoint() else "")
+        if len(set(found)) > 1:
+            seen = ", ".join(f"rank {rank} {name or 'none'}" for rank, name in enumerate(found))
+            raise WeightsError(
+                f"--resume: the processes do not see one last checkpoint in OUTPUT_DIR {self.save_dir}, but {seen}: "
+                "give a folder that all machines share, or copy it to each of them."
+            )
+        return found[0]
+
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
         """Go on from the last checkpoint in ``save_dir``, if ``resume`` and there is one; else load ``path``.
 
         Raises:
-            WeightsError: the last checkpoint is that of another network, or of a run with an average of its weights
-                and this one has none.
+            WeightsError: the last checkpoint is not there on every rank, or is that of another network, of another
+                optimizer, or of a run with an average of its weights and this one has none.
         """
-        if not (resume and self.has_checkpoint()):
+        last = self.last_file() if resume else ""
+        if not last:
             return self.load(path, checkpointables=[])
-        extra = self.load(self.get_checkpoint_file(), checkpointables=[])
+        extra = self.load(last, checkpointables=[])
         report = self.report
         if report.reinitialised or report.missing or report.unexpected:
-            raise WeightsError(
-                f"{report} -- so --resume cannot go on from {report.path}: use the config that it was "
-                f"trained with ({os.path.join(self.save_dir, 'config.yaml')}), or another OUTPUT_DIR with "
-                f"MODEL.WEIGHTS {report.path}."
-            )
+            raise self._cannot_go_on(report)
         if "raw_model" in extra and "trainer" in self.checkpointables and "raw_model" not in self.checkpointables:
             raise WeightsError(
                 f"{report.path} is of a run with SOLVER.MTL.EMA.ENABLED True: set it, for --resume to go on with the "
@@ -110,8 +122,18 @@ class MultiTaskCheckpointer(DetectionCheckpointer):
             )
         for key, checkpointable in self.checkpointables.items():
             if key in extra:
-                checkpointable.load_state_dict(extra.pop(key))
+                try:
+                    checkpointable.load_state_dict(extra.pop(key))
+                except ValueError as error:
+                    raise self._cannot_go_on(error) from error
         return extra
+
+    def _cannot_go_on(self, reason: object) -> WeightsError:
+        path = self.report.path
+        return WeightsError(
+            f"{reason} -- so --resume cannot go on from {path}: use the config that it was trained with "
+            f"({os.path.join(self.save_dir, 'config.yaml')}), or another OUTPUT_DIR with MODEL.WEIGHTS {path}."
+        )
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Write ``<name>.pth``, whole or not at all, and tag it as the last checkpoint.
@@ -204,3 +226,19 @@ def load_weights(model: nn.Module, path: str) -> LoadReport:
     checkpointer = MultiTaskCheckpointer(model)
     checkpointer.load(path, checkpointables=[])
     return checkpointer.report
+
+
+def load_for_evaluation(model: nn.Module, weights: str, output_dir: str, *, resume: bool) -> dict[str, Any]:
+    """Load ``weights``, or with ``resume`` the last checkpoint in ``output_dir``; return what else is in the file.
+
+    Raises:
+        WeightsError: there is no last checkpoint: the initial weights are not what was asked for; see
+            :meth:`MultiTaskCheckpointer.resume_or_load` for others.
+    """
+    checkpointer = MultiTaskCheckpointer(model, output_dir)
+    if resume and not checkpointer.last_file():
+        raise WeightsError(
+            f"--eval-only --resume scores the last checkpoint in {output_dir}, where there is none (of stages there is "
+            "one when the last is done): name the OUTPUT_DIR of a training, or MODEL.WEIGHTS without --resume."
+        )
+    return checkpointer.resume_or_load(weights, resume=resume)

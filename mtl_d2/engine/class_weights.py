@@ -11,6 +11,7 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.utils import comm
 
+from ..data import DatasetError
 from ..data.build import get_records
 from ..data.class_counts import ClassCounts, class_weights, count_image_labels, count_objects, count_pixels
 from ..data.labels import task_labels
@@ -37,7 +38,7 @@ def with_class_weights(cfg: CfgNode, *, resume: bool = False) -> CfgNode:
         resume: take the counts of the earlier run, if there are such.
 
     Raises:
-        ValueError: an unknown word, or nothing to count; the key is named.
+        DatasetError: an unknown word, or nothing to count; the key is named.
     """
     words = {
         task: word
@@ -62,7 +63,7 @@ def _weights(cfg: CfgNode, task: str, word: str, counts: ClassCounts) -> list[fl
     try:
         weights = class_weights(counts, word, beta=cfg.MODEL.MTL.CLASS_WEIGHTS_BETA, unit=unit)
     except ValueError as error:
-        raise ValueError(f"MODEL.MTL.{_HEADS[task]}.CLASS_WEIGHTS: {error}") from error
+        raise DatasetError(f"MODEL.MTL.{_HEADS[task]}.CLASS_WEIGHTS: {error}") from error
     if task == "instance":
         weights = np.append(weights, np.average(weights, weights=counts.samples))
     return weights.tolist()

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from detectron2.engine import default_argument_parser
 from torch.multiprocessing import ProcessExitedException
 
-from ..balancing import MissingExtraError, build_balancer
+from ..balancing import MissingExtraError
 from ..data import DatasetError
-from ..data.mixing import check_settings
-from ..tasks import known_tasks
 from . import lazy, run
 from .bad_steps import DivergedError
-from .defaults import setup_cfg
-from .launch import check_launch, launch
+from .config_checks import check_network, check_solver
+from .defaults import check_device, check_supported, setup_cfg
+from .launch import check_launch, count_processes, launch
 from .weights_file import WeightsError, check_there
 
 DESCRIPTION = """
@@ -52,8 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.set_defaults(dist_url="auto")
     args = parser.parse_args(argv)
     try:
-        device = _device_of(args)
-        check_launch(args.num_gpus, args.num_machines, args.machine_rank, device)
+        device = _check(args)
     except (ValueError, FileNotFoundError, MissingExtraError) as error:
         sys.exit(f"{parser.prog}: {error}")
     try:
@@ -81,14 +79,28 @@ def _run(args: argparse.Namespace, program: str) -> None:
         sys.exit(f"{program}: {error}")
 
 
-def _device_of(args: argparse.Namespace) -> str:
-    """Return the device that the config asks for; an error in the config shows before any process starts."""
+def _check(args: argparse.Namespace) -> str:
+    """Return the device that the config asks for; an error in the command or the config shows before a process starts.
+
+    Raises:
+        ValueError: it cannot be run; FileNotFoundError and MissingExtraError for what is not there.
+    """
     if args.config_file.endswith(".py"):
-        return lazy.load_config(args).train.device
+        device = lazy.load_config(args).train.device
+        _check_launch(args, device)
+        check_device(device, "train.device=cpu")
+        return device
     cfg = setup_cfg(args.config_file, args.opts or ())
-    check_settings(cfg)
-    run.check_solver(cfg)
+    _check_launch(args, cfg.MODEL.DEVICE)
+    check_supported(cfg)
+    if args.eval_only:
+        check_network(cfg)
+    else:
+        check_solver(cfg, count_processes(args.num_gpus, args.num_machines))
     if not args.resume:  # which goes on from OUTPUT_DIR
         check_there(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS")
-    build_balancer(cfg, list(cfg.MODEL.MTL.TASKS), known_tasks())
     return cfg.MODEL.DEVICE
+
+
+def _check_launch(args: argparse.Namespace, device: str) -> None:
+    check_launch(args.num_gpus, args.num_machines, args.machine_rank, device, args.dist_url)

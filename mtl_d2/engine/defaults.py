@@ -4,6 +4,7 @@ import argparse
 import difflib
 import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -79,13 +80,20 @@ def start_logging(cfg: Any, args: argparse.Namespace, output_dir: str) -> None:
 
 
 def draw_seed(resumed_dir: str = "") -> int:
-    """Return a random seed, the same on all ranks; that of the run in ``resumed_dir`` if there is one."""
+    """Return a random seed, the same on all ranks; that of the run in ``resumed_dir`` if there is one.
+
+    A run of stages has its checkpoints in their folders.
+    """
     seed = int.from_bytes(os.urandom(4), "little") >> 1
-    if resumed_dir and os.path.isfile(os.path.join(resumed_dir, "last_checkpoint")):
-        with open(os.path.join(resumed_dir, "config.yaml")) as file:
-            earlier = yaml.safe_load(file)
+    config = Path(resumed_dir, "config.yaml")
+    if resumed_dir and config.is_file() and _has_checkpoint(config.parent):
+        earlier = yaml.safe_load(config.read_text())
         seed = earlier.get("SEED", earlier.get("train", {}).get("seed", seed))
     return comm.all_gather(seed)[0]
+
+
+def _has_checkpoint(output_dir: Path) -> bool:
+    return any(True for pattern in ("last_checkpoint", "*/last_checkpoint") for _ in output_dir.glob(pattern))
 
 
 def check_supported(cfg: CfgNode) -> None:

@@ -12,6 +12,7 @@ from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators, inference
 from detectron2.utils import comm
 from torch import nn
 
+from ..data import DatasetError
 from ..data.build import build_multitask_test_loader
 from ..data.labels import may_be_labelled, task_labels
 from ..data.preflight import load_records
@@ -51,7 +52,7 @@ def evaluate(cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
     Call it on every rank; the results are those of rank 0, {} elsewhere.
 
     Raises:
-        ValueError: cfg.DATASETS.TEST is empty.
+        DatasetError: cfg.DATASETS.TEST is empty.
     """
     return evaluate_datasets(cfg, model).results
 
@@ -60,7 +61,7 @@ def evaluate_datasets(cfg: CfgNode, model: nn.Module) -> Evaluation:
     """See :func:`evaluate`; with the number of images and the time."""
     names = list(cfg.DATASETS.TEST)
     if not names:
-        raise ValueError("DATASETS.TEST is empty, so there is nothing to evaluate on: name a registered dataset.")
+        raise DatasetError("DATASETS.TEST is empty, so there is nothing to evaluate on: name a registered dataset.")
     model = unwrap(model)
     share_buffers(model)
     start = time.perf_counter()

@@ -50,6 +50,7 @@ def fit(
 
     Raises:
         DivergedError: too many steps in a row had to be skipped; a checkpoint with the weights from before is written.
+            On every rank.
     """
     main_process = comm.is_main_process()
     if main_process:
@@ -73,8 +74,8 @@ def fit(
             *build_progress_hooks(output_dir, max_iter, trainer.log_period),
         ]
     )
-    resumed = resume and checkpointer.has_checkpoint()
-    checkpointer.resume_or_load(weights, resume=resume)
+    resumed = resume and checkpointer.last_file() != ""
+    checkpointer.resume_or_load(weights, resume=resumed)
     if load_parts and not resumed:
         load_parts(unwrap(checkpointer.model))
     if ema:
@@ -90,6 +91,7 @@ def fit(
     except DivergedError:
         if main_process:  # the weights are those from before: nothing that was trained is lost
             checkpointer.save(f"model_{trainer.iter:07d}")
+        comm.synchronize()  # a process that ends with an error ends the others, and the writing must be done by then
         raise
 
 

@@ -48,13 +48,11 @@ def launch(  # noqa: PLR0917 - the signature of Detectron2's
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")).type
     if _is_under_torchrun():
         return _run_under_torchrun(main, args, device, timeout)
-    check_launch(num_processes_per_machine, num_machines, machine_rank, device)
-    world_size = num_machines * num_processes_per_machine
+    check_launch(num_processes_per_machine, num_machines, machine_rank, device, dist_url)
+    world_size = count_processes(num_processes_per_machine, num_machines)
     if world_size == 1:
         return main(*args)
     if dist_url == "auto":
-        if num_machines > 1:
-            raise ValueError("--dist-url auto works on one machine; give all machines one URL such as tcp://HOST:PORT.")
         dist_url = f"tcp://127.0.0.1:{_free_port()}"
     mp.spawn(
         _worker,
@@ -103,8 +101,13 @@ def _is_under_torchrun() -> bool:
     return all(name in os.environ for name in _TORCHRUN_VARIABLES)
 
 
-def check_launch(num_processes: int, num_machines: int, machine_rank: int, device: str) -> None:
-    """Raise ValueError for a number of processes that the machines cannot have; see :func:`launch`."""
+def count_processes(num_processes: int, num_machines: int) -> int:
+    """Of the whole job, as :func:`launch` starts them or torchrun has."""
+    return int(os.environ["WORLD_SIZE"]) if _is_under_torchrun() else num_processes * num_machines
+
+
+def check_launch(num_processes: int, num_machines: int, machine_rank: int, device: str, dist_url: str) -> None:
+    """Raise ValueError for processes that the machines cannot have or that cannot meet; see :func:`launch`."""
     if _is_under_torchrun():  # which has started them
         return
     if num_processes < 1 or num_machines < 1 or not 0 <= machine_rank < num_machines:
@@ -118,6 +121,8 @@ def check_launch(num_processes: int, num_machines: int, machine_rank: int, devic
             "for fewer, or add MODEL.DEVICE cpu (train.device=cpu for a LazyConfig) to run the processes "
             "on the CPU."
         )
+    if num_machines > 1 and dist_url == "auto":
+        raise ValueError("--dist-url auto works on one machine; give all machines one URL such as tcp://HOST:PORT.")
 
 
 def _free_port() -> int:

@@ -21,12 +21,12 @@ from detectron2.utils.registry import locate
 from omegaconf import DictConfig
 from torch import nn
 
-from .checkpoint import MultiTaskCheckpointer
+from .checkpoint import load_for_evaluation
 from .defaults import check_device, draw_seed, start_logging
 from .ema import ModelEma
 from .evaluation import Evaluation
 from .fit import fit
-from .launch import create_ddp, unwrap
+from .launch import create_ddp, share_buffers, unwrap
 from .optimizer import gradient_clipper
 from .report import ReportedEvaluation, RunReport
 from .task_schedule_hook import TaskScheduleHook
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     start_logging(cfg, args, cfg.train.output_dir)
     model = instantiate(cfg.model).to(cfg.train.device)
     if args.eval_only:
-        MultiTaskCheckpointer(model, cfg.train.output_dir).resume_or_load(cfg.train.init_checkpoint, resume=args.resume)
+        load_for_evaluation(model, cfg.train.init_checkpoint, cfg.train.output_dir, resume=args.resume)
         return evaluate(cfg, model).results
     return train(cfg, model, resume=args.resume, config_file=args.config_file, overrides=args.opts or ())
 
@@ -165,7 +165,9 @@ def evaluate(cfg: DictConfig, model: nn.Module) -> Evaluation:
     evaluators = instantiate(cfg.dataloader.evaluator)
     if not isinstance(evaluators, DatasetEvaluator):
         evaluators = DatasetEvaluators(list(evaluators))
-    results = inference_on_dataset(unwrap(model), instantiate(cfg.dataloader.test), evaluators)
+    model = unwrap(model)
+    share_buffers(model)
+    results = inference_on_dataset(model, instantiate(cfg.dataloader.test), evaluators)
     if not comm.is_main_process():
         return Evaluation()
     print_csv_format(results)

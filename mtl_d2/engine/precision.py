@@ -26,7 +26,7 @@ class Precision:
 
     def __init__(self, amp_dtype: str | None, device_type: str) -> None:
         self.device_type = device_type
-        self.dtype = _check_amp_dtype(amp_dtype, device_type)
+        self.dtype = check_amp_dtype(amp_dtype, device_type)
         self.scaler = torch.amp.GradScaler("cuda") if self.dtype == torch.float16 else None
 
     def autocast(self) -> AbstractContextManager:
@@ -56,7 +56,8 @@ def seed_step(seed: int, rank: int, iteration: int) -> None:
     random.seed(state)
 
 
-def _check_amp_dtype(name: str | None, device_type: str) -> torch.dtype | None:
+def check_amp_dtype(name: str | None, device_type: str) -> torch.dtype | None:
+    """Return the type of that name; see :class:`Precision` for names and errors."""
     if name is None:
         return None
     if name not in _AMP_DTYPES:

@@ -16,21 +16,21 @@ from torch import nn
 
 from ..data.build import build_multitask_train_loader
 from ..data.preflight import preflight
-from .checkpoint import MultiTaskCheckpointer
+from .checkpoint import load_for_evaluation
 from .class_weights import with_class_weights
+from .config_checks import check_solver
 from .defaults import setup
-from .ema import ModelEma, check_decay
+from .ema import ModelEma
 from .evaluation import evaluate_datasets
 from .fit import fit
 from .initial_weights import load_parts
 from .launch import create_ddp
-from .lr_schedule import PartRatesWriter, build_lr_scheduler, build_multiplier
+from .lr_schedule import PartRatesWriter, build_lr_scheduler
 from .mapper import build_train_mapper
-from .optimizer import build_gradient_clipper, build_optimizer, check_optimizer
+from .optimizer import build_gradient_clipper, build_optimizer
 from .part_settings import has_own_settings
 from .report import ReportedEvaluation, RunReport
 from .staged_run import train_stages
-from .stages import read_stages
 from .task_schedule import TaskSchedule
 from .task_schedule_hook import TaskScheduleHook
 from .trainer import MultiTaskTrainer
@@ -68,7 +68,7 @@ def train(
         resume: go on from the last checkpoint in OUTPUT_DIR.
         config_file, overrides: where cfg came from, for the record.
     """
-    check_solver(cfg)
+    check_solver(cfg, comm.get_world_size())
     if cfg.SOLVER.MTL.STAGES:
         return train_stages(cfg, train, resume, config_file=config_file, overrides=overrides)
     if comm.is_main_process():
@@ -115,27 +115,6 @@ def train(
     return evaluation.last.results
 
 
-def check_solver(cfg: CfgNode) -> None:
-    """Raise ValueError, naming the key, for what of SOLVER cannot be trained with, in any of its stages."""
-    for stage in read_stages(cfg):
-        try:
-            check_solver(stage.cfg)
-        except ValueError as error:
-            raise ValueError(f"SOLVER.MTL.STAGES, stage {stage.name!r}: {error}") from error
-    check_optimizer(cfg)
-    TaskSchedule.from_config(cfg)
-    for part in cfg.SOLVER.MTL.PARTS if has_own_settings(cfg) else ():
-        build_multiplier(cfg, part)
-    if cfg.SOLVER.MTL.EMA.ENABLED:
-        check_decay(cfg.SOLVER.MTL.EMA.DECAY)
-    scheduled = has_own_settings(cfg) or cfg.SOLVER.MTL.SCHEDULE.FREEZE
-    if cfg.SOLVER.REFERENCE_WORLD_SIZE and scheduled:
-        raise ValueError(
-            "SOLVER.REFERENCE_WORLD_SIZE scales the steps of SOLVER, not those of SOLVER.MTL.PARTS and SCHEDULE: "
-            "set it to 0."
-        )
-
-
 def build_schedule_hooks(cfg: CfgNode, model: nn.Module, optimizer: torch.optim.Optimizer) -> list[HookBase]:
     """The hooks of SOLVER.MTL.SCHEDULE and PARTS; ``model`` is not yet wrapped for DDP."""
     schedule = TaskSchedule.from_config(cfg)
@@ -157,8 +136,7 @@ def evaluate_checkpoint(
     The record is OUTPUT_DIR/report_eval.json: a training's own report.json stays as it is.
     """
     model = build_model(cfg)
-    extra = MultiTaskCheckpointer(model, cfg.OUTPUT_DIR).resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
-    trainer = extra.get("trainer", {})
+    trainer = load_for_evaluation(model, cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR, resume=resume).get("trainer", {})
     evaluation = evaluate_datasets(cfg, model)
     report_of(cfg, config_file, overrides).write(
         evaluation,

@@ -21,6 +21,7 @@ from .weights_file import read_torch_file, write_torch_file
 logger = logging.getLogger(__name__)
 
 _FINAL, _RECORD = "model_final.pth", "report.json"
+_TAG = "last_checkpoint"  # names the file that --resume takes
 
 
 def train_stages(
@@ -50,7 +51,7 @@ def train_stages(
             logger.info("Stage %r of %d is complete.", stage.name, len(stages))
             continue
         # What a stage starts from is trained anew: its own earlier results are none of this run.
-        _forget(stages[index + 1 :] if resume else stages[index:])
+        _forget(cfg.OUTPUT_DIR, stages[index + 1 :] if resume else stages[index:])
         logger.info("Stage %r, %d of %d.", stage.name, index + 1, len(stages))
         stage_cfg = _with_start(stage, stages[index - 1] if index else None)
         results = train(stage_cfg, resume, config_file=config_file, overrides=[*overrides, *stage.options])
@@ -132,11 +133,12 @@ def _is_complete(stage: Stage) -> bool:
     return comm.all_gather(complete)[0]
 
 
-def _forget(stages: Sequence[Stage]) -> None:
-    """Remove what would let ``--resume`` go on with, or leave out, stages of an earlier run in the same folder."""
+def _forget(output_dir: str, stages: Sequence[Stage]) -> None:
+    """Remove what would let ``--resume`` go on with, leave out or score stages of an earlier run in the same folder."""
     if comm.is_main_process():
+        Path(output_dir, _TAG).unlink(missing_ok=True)
         for stage in stages:
-            for name in ("last_checkpoint", _RECORD):
+            for name in (_TAG, _RECORD):
                 Path(_path(stage, name)).unlink(missing_ok=True)
     comm.synchronize()
 
@@ -160,4 +162,5 @@ def _write_final(output_dir: str, last: Stage, record: RunRecord) -> None:
     trainer = {"iteration": record.iterations - 1, "seconds": record.seconds["train"]}  # of all stages
     weights = read_torch_file(_path(last, _FINAL))["model"]
     write_torch_file(os.path.join(output_dir, _FINAL), {"model": weights, "trainer": trainer})
+    Path(output_dir, _TAG).write_text(_FINAL)  # for --eval-only --resume
     write_record(os.path.join(output_dir, _RECORD), record)

@@ -97,7 +97,6 @@ def _is_folder_name(name: Any) -> bool:
 
 def _check_keys(stage: Stage, own: Mapping[str, Any], where: str, *, first: bool) -> None:
     """What can be said of a stage alone."""
-    cfg = stage.cfg
     if "OUTPUT_DIR" in own:
         raise ValueError(f"{where} sets OUTPUT_DIR: its folder is its NAME, in that of the run.")
     if not first and (given := [key for key in own if key.startswith(_FROM_THE_STAGE_BEFORE)]):
@@ -108,19 +107,6 @@ def _check_keys(stage: Stage, own: Mapping[str, Any], where: str, *, first: bool
     unknown = [task for task in stage.tasks if task not in known_tasks()]
     if unknown or not stage.tasks:
         raise ValueError(f"{where}: MODEL.MTL.TASKS is {stage.tasks}; expected some of {known_tasks()}.")
-    if cfg.SOLVER.MAX_ITER < 1:
-        raise ValueError(f"{where}: SOLVER.MAX_ITER is {cfg.SOLVER.MAX_ITER}; expected at least 1 step.")
-    if stage.is_separate:
-        _check_separate(cfg, where)
-
-
-def _check_separate(cfg: CfgNode, where: str) -> None:
-    for key, found, expected in (
-        ("SOLVER.MTL.ACCUMULATE_STEPS", cfg.SOLVER.MTL.ACCUMULATE_STEPS, 1),
-        ("MODEL.MTL.BALANCER.COSINE_PERIOD", cfg.MODEL.MTL.BALANCER.COSINE_PERIOD, 0),
-    ):
-        if found != expected:
-            raise ValueError(f"{where}: {key} is {found}; separate networks need {expected}, set it in this stage.")
 
 
 def _check_start(stage: Stage, before: Stage | None) -> None:

@@ -46,10 +46,7 @@ class StepGradients(ABC):
     def __init__(
         self, model: nn.Module, precision: Precision, seed: int, parts: int = 1, cosine_period: int = 0
     ) -> None:
-        if parts < 1:
-            raise ValueError(f"SOLVER.MTL.ACCUMULATE_STEPS is {parts}: expected 1 or more.")
-        if cosine_period < 0:
-            raise ValueError(f"MODEL.MTL.BALANCER.COSINE_PERIOD is {cosine_period}: expected 0 or more.")
+        check_step(parts, cosine_period)
         self.model = model
         self.precision = precision
         self.seed = seed
@@ -68,6 +65,14 @@ class StepGradients(ABC):
 
     def seed_part(self, part: int, iteration: int) -> None:
         seed_step(self.seed, comm.get_rank() * self.parts + part, iteration)
+
+
+def check_step(parts: int, cosine_period: int) -> None:
+    """Raise ValueError for numbers that :class:`StepGradients` does not take."""
+    if parts < 1:
+        raise ValueError(f"SOLVER.MTL.ACCUMULATE_STEPS is {parts}: expected 1 or more.")
+    if cosine_period < 0:
+        raise ValueError(f"MODEL.MTL.BALANCER.COSINE_PERIOD is {cosine_period}: expected 0 or more.")
 
 
 @dataclass(frozen=True)
@@ -101,18 +106,24 @@ class TaskStep:
 
 
 def split(batch: list[dict], parts: int) -> list[list[dict]]:
-    """Contiguous parts of equal size.
+    """Contiguous parts of equal size; see :func:`part_size` for errors."""
+    size = part_size(len(batch), parts)
+    return [batch[first : first + size] for first in range(0, len(batch), size)]
+
+
+def part_size(images: int, parts: int) -> int:
+    """How many images each part has.
 
     Raises:
         ValueError: the batch does not have a multiple of ``parts`` images.
     """
-    size, rest = divmod(len(batch), parts)
+    size, rest = divmod(images, parts)
     if rest or not size:
         raise ValueError(
-            f"SOLVER.MTL.ACCUMULATE_STEPS is {parts}, which does not divide the {len(batch)} images that a process has "
+            f"SOLVER.MTL.ACCUMULATE_STEPS is {parts}, which does not divide the {images} images that a process has "
             "in a step (SOLVER.IMS_PER_BATCH / processes): change one of the two."
         )
-    return [batch[first : first + size] for first in range(0, len(batch), size)]
+    return size
 
 
 def total(losses: Mapping[str, Tensor]) -> Tensor:

@@ -11,6 +11,7 @@ from detectron2.engine import TrainerBase
 from detectron2.utils import comm
 from torch import Tensor, nn
 
+from ..tasks.patience import LabelPatience
 from .bad_steps import BadSteps, DivergedError, are_finite, reason_of, reason_of_gradients
 from .buffers import Snapshot, changing_buffers
 from .gradients import build_gradients
@@ -35,7 +36,9 @@ class MultiTaskTrainer(TrainerBase):
 
     A step whose losses or gradients are infinite or NaN, on any rank, is skipped on all of them: parameters, the
     optimizer's state and what the balancer remembers stay as they are. Whether it is, is read from the averaged
-    gradients, which are the same on all ranks: a pass over them, and on a GPU one host sync a step.
+    gradients, which are the same on all ranks: a pass over them, and on a GPU one host sync a step. Where float16
+    gradients overflow, which their scale is to find out in the first steps and now and then later, such a step is none
+    of the bad ones in a row that end the training, unless the scale has fallen below 1.
 
     Attributes:
         skipped_images: how often each unreadable image was replaced by another one; complete on rank 0.
@@ -105,11 +108,16 @@ class MultiTaskTrainer(TrainerBase):
         self.optimizer.zero_grad()
         step = self.gradients(batch, self.iter)
         self.after_backward()
-        if are_finite(self._parameters()) or not self._skip(step.losses, before):
+        if self.precision.scaler is not None:
+            self.precision.scaler.unscale_(self.optimizer)
+        if are_finite(self._parameters()):
             self._update()
             self.gradients.after_update()
             self.bad_steps.in_a_row = 0
             self.log.steps.append(StepLog(self._of_active_tasks(step.losses), step.others, data_time))
+        else:
+            before.restore()
+            self._skip(step.losses)
         if (self.iter + 1) % self.log_period == 0 or self.iter + 1 >= self.max_iter:
             self.write_metrics()
         self.seconds += time.perf_counter() - start
@@ -135,26 +143,22 @@ class MultiTaskTrainer(TrainerBase):
     def _parameters(self) -> list[nn.Parameter]:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
-    def _skip(self, losses: dict[str, Tensor], before: Snapshot) -> bool:
-        """Leave the step out, unless all that is wrong is that float16 gradients were scaled too far."""
-        reason = reason_of(self.model, losses)
-        if not reason and self.precision.scaler is not None:
-            return False
-        self.bad_steps.add(self.iter, reason or reason_of_gradients(self.model))
-        before.restore()
-        if self.precision.scaler is not None:
-            self._update()  # which the scaler leaves out
+    def _skip(self, losses: dict[str, Tensor]) -> None:
+        """Leave the step out, and let the scale of float16 gradients fall."""
+        scaler, reason = self.precision.scaler, reason_of(self.model, losses)
+        if scaler is not None and scaler.get_scale() >= 1 and not reason:
+            self.bad_steps.add_overflow(self.iter, scaler.get_scale())
+        else:
+            self.bad_steps.add(self.iter, reason or reason_of_gradients(self.model))
+        if scaler is not None:
+            scaler.update()
         self.optimizer.zero_grad()
-        return True
 
     def _update(self) -> None:
-        scaler = self.precision.scaler
-        if scaler is not None and self.clip_gradients is not None:
-            scaler.unscale_(self.optimizer)
         if self.clip_gradients is not None:
             # In the model's order, not the optimizer's: a norm is the same to the last bit whatever the groups are.
             self.clip_gradients(self.model.parameters())
-        if scaler is None:
+        if (scaler := self.precision.scaler) is None:
             self.optimizer.step()
         else:
             scaler.step(self.optimizer)
@@ -182,20 +186,28 @@ class MultiTaskTrainer(TrainerBase):
     def state_dict(self) -> dict:
         state = super().state_dict()
         state["optimizer"] = self.optimizer.state_dict()
+        state["optimizer_name"] = type(self.optimizer).__name__
         state["seed"] = self.seed
         state["seconds"] = self.seconds
         state["skipped_images"] = dict(self.skipped_images + self._newly_skipped)
         state["bad_steps"] = self.bad_steps.total
+        state["steps_without_label"] = {name: dict(patience.steps) for name, patience in self._patience().items()}
         if self.precision.scaler is not None:
             state["grad_scaler"] = self.precision.scaler.state_dict()
         return state
 
     def load_state_dict(self, state_dict: dict) -> None:
+        """
+        Raises:
+            ValueError: it has no state of an optimizer, or that of another one, or of other parameter groups.
+        """
         super().load_state_dict(state_dict)
-        self.optimizer.load_state_dict(state_dict["optimizer"])
+        self._load_optimizer(state_dict)
         self.seconds = state_dict.get("seconds", 0.0)
         self.skipped_images = Counter(state_dict.get("skipped_images", {}))
         self.bad_steps.total = state_dict.get("bad_steps", 0)
+        for name, patience in self._patience().items():
+            patience.steps.update(state_dict.get("steps_without_label", {}).get(name, {}))
         if self.precision.scaler is not None and "grad_scaler" in state_dict:
             self.precision.scaler.load_state_dict(state_dict["grad_scaler"])
         if state_dict.get("seed", self.seed) != self.seed:
@@ -204,6 +216,22 @@ class MultiTaskTrainer(TrainerBase):
                 self.seed,
                 state_dict["seed"],
             )
+
+    def _patience(self) -> dict[str, LabelPatience]:
+        """That of each network, by its name in the model."""
+        found = ((name, getattr(module, "patience", None)) for name, module in unwrap(self.model).named_modules())
+        return {name: patience for name, patience in found if isinstance(patience, LabelPatience)}
+
+    def _load_optimizer(self, state_dict: dict) -> None:
+        if "optimizer" not in state_dict:
+            raise ValueError("the checkpoint has no state of an optimizer")
+        name = type(self.optimizer).__name__
+        if (earlier := state_dict.get("optimizer_name", name)) != name:
+            raise ValueError(f"SOLVER.MTL.OPTIMIZER gives {name}, but the checkpoint has the state of {earlier}")
+        try:
+            self.optimizer.load_state_dict(state_dict["optimizer"])
+        except ValueError as error:
+            raise ValueError(f"the optimizer's groups are others, as of other SOLVER.MTL.PARTS ({error})") from error
 
 
 def peak_memory_mib(device: torch.device | str) -> float | None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from mtl_d2.engine.checkpoint import MultiTaskCheckpointer, load_weights
+from mtl_d2.engine.checkpoint import MultiTaskCheckpointer, load_for_evaluation, load_weights
 from mtl_d2.engine.weights_file import WeightsError
 
 from .toy import ToyNetwork, toy_network
@@ -133,6 +133,19 @@ def test_resuming_with_another_network_is_refused(tmp_path: Path) -> None:
     MultiTaskCheckpointer(toy_network(), str(tmp_path)).save("model_0000001")
     with pytest.raises(ValueError, match=r"--resume cannot go on from .*model_0000001.pth"):
         MultiTaskCheckpointer(ToyNetwork(num_classes=9), str(tmp_path)).resume_or_load("", resume=True)
+
+
+def test_ranks_that_do_not_see_one_last_checkpoint_do_not_go_on(tmp_path: Path, monkeypatch) -> None:
+    checkpointer = MultiTaskCheckpointer(toy_network(), str(tmp_path))
+    checkpointer.save("model_0000001")
+    monkeypatch.setattr("mtl_d2.engine.checkpoint.comm.all_gather", lambda mine: [mine, ""])
+    with pytest.raises(WeightsError, match=r"not see one last checkpoint .* rank 0 .*model_0000001.pth, rank 1 none: "):
+        checkpointer.resume_or_load("", resume=True)
+
+
+def test_an_evaluation_of_the_last_checkpoint_wants_one(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="--eval-only --resume scores the last .*, where there is none"):
+        load_for_evaluation(toy_network(), "", str(tmp_path), resume=True)
 
 
 def test_an_interrupted_save_leaves_the_former_file(tmp_path: Path, monkeypatch) -> None:

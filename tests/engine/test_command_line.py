@@ -9,6 +9,11 @@ from mtl_d2.engine.command_line import main
 QUICK = ["--config-file", "configs/quick/shapes.yaml"]
 
 
+FLOAT16 = ("SOLVER.AMP.ENABLED", "True", "SOLVER.MTL.AMP_DTYPE")
+FREEZE = "[{'PART': 'balancer', 'FROM': 0, 'TO': -1}]"
+SEPARATE = ("MODEL.META_ARCHITECTURE", "SeparateTaskNetworks", "SOLVER.MTL.SCHEDULE.FREEZE", FREEZE)
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_dataset_that_is_not_there(processes, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "nowhere"))  # for the processes that are started
@@ -46,3 +51,48 @@ def test_a_balancer_that_cannot_be_had(option, sentence, monkeypatch):
     monkeypatch.setitem(sys.modules, "torchjd", None)
     with pytest.raises(SystemExit, match=sentence):
         main([*QUICK, *option])
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("MODEL.DEVICE", "cuda"), "device is 'cuda', but torch sees no GPU here: add MODEL.DEVICE cpu"),
+        (("MODEL.MTL.TASKS", "['egde']"), "MODEL.MTL.TASKS names 'egde', which is no task"),
+        (("MODEL.MTL.TASKS", "['edge', 'edge']"), r"TASKS is \['edge', 'edge'\]: .* none twice"),
+        (("SOLVER.MAX_ITER", "0"), "SOLVER.MAX_ITER is 0; expected at least 1"),
+        (("SOLVER.IMS_PER_BATCH", "4", "SOLVER.MTL.ACCUMULATE_STEPS", "3"), "ACCUMULATE_STEPS is 3, .* the 4 images"),
+        (("--num-gpus", "2", "SOLVER.IMS_PER_BATCH", "3"), "IMS_PER_BATCH: found 3, expected a multiple of .*, 2"),
+        (("--num-gpus", "2", "SOLVER.MTL.ACCUMULATE_STEPS", "2"), "ACCUMULATE_STEPS is 2, .* the 1 images"),
+        ((*FLOAT16, "fp16"), "AMP_DTYPE is 'fp16'; expected one of"),
+        ((*FLOAT16, "float16"), "AMP_DTYPE float16 needs a GPU"),
+        (("SOLVER.MTL.MAX_BAD_STEPS", "0"), "MAX_BAD_STEPS is 0: expected 1 or more"),
+        (("MODEL.MTL.BALANCER.COSINE_PERIOD", "-1"), "COSINE_PERIOD is -1: expected 0 or more"),
+        (
+            ("SOLVER.CLIP_GRADIENTS.ENABLED", "True", "SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "most"),
+            "CLIP_TYPE is 'most'; expected one of",
+        ),
+        (SEPARATE, "SCHEDULE.FREEZE names the balancer, which separate networks do without"),
+        (("--num-machines", "2"), "--dist-url auto works on one machine"),
+    ],
+)
+def test_what_cannot_be_trained_ends_before_a_process_starts(options, sentence, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("mtl_d2.engine.command_line.launch", lambda *args, **kwargs: pytest.fail("it was started"))
+    switches = options[:2] if options[0].startswith("--") else ()
+    with pytest.raises(SystemExit, match=sentence):
+        main([*QUICK, *switches, "MODEL.DEVICE", "cpu", *options[len(switches) :]])
+
+
+def test_an_evaluation_does_not_ask_for_what_a_training_needs(monkeypatch):
+    started = []
+    monkeypatch.setattr("mtl_d2.engine.command_line.launch", lambda *args, **kwargs: started.append(args))
+    main([*QUICK, "--eval-only", "MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", "", *FLOAT16, "float16"])
+    assert started
+    with pytest.raises(SystemExit, match="names 'egde', which is no task"):
+        main([*QUICK, "--eval-only", "MODEL.DEVICE", "cpu", "MODEL.MTL.TASKS", "['egde']"])
+
+
+def test_an_evaluation_without_a_dataset(tmp_path):
+    options = ["DATASETS.TEST", "()", "OUTPUT_DIR", str(tmp_path), "MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", ""]
+    with pytest.raises(SystemExit, match="DATASETS.TEST is empty"):
+        main([*QUICK, "--eval-only", *options])

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from detectron2.config import CfgNode
+from omegaconf import OmegaConf
 
 from mtl_d2.engine import lazy, run
 from mtl_d2.engine.evaluation import evaluate
@@ -150,6 +151,16 @@ train["task_schedule"] = L(TaskSchedule)(
     key = "edge_head.predictor.weight"
     expected = (first["raw_model"][key] + last["raw_model"][key]) / 2
     torch.testing.assert_close(last["model"][key], expected)
+
+
+def test_a_lazy_evaluation_scores_the_same_statistics_on_all_ranks(monkeypatch) -> None:
+    done = []
+    monkeypatch.setattr(lazy, "instantiate", lambda node: [])
+    monkeypatch.setattr(lazy, "share_buffers", lambda model: done.append(("shared", model)))
+    monkeypatch.setattr(lazy, "inference_on_dataset", lambda model, *_: done.append(("scored", model)) or {})
+    network = torch.nn.BatchNorm2d(1)
+    lazy.evaluate(OmegaConf.create({"dataloader": {"evaluator": [], "test": []}}), network)
+    assert done == [("shared", network), ("scored", network)]
 
 
 def test_lazy_overrides_of_the_wrong_form_are_named(tmp_path: Path) -> None:

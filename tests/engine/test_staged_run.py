@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from detectron2.config import CfgNode
 
 from mtl_d2.engine import run
 from mtl_d2.engine.initial_weights import average
 from mtl_d2.engine.launch import launch
 from mtl_d2.engine.record import read_record
+from mtl_d2.engine.weights_file import WeightsError
 from mtl_d2.testing import tiny_cfg, toy_dataset
 
 TASKS = ("sem_seg", "edge")
@@ -143,6 +145,32 @@ def test_a_run_that_starts_anew_does_not_take_the_stages_of_an_earlier_one(datas
     run.train(config(dataset, tmp_path, *stages, SEED=2), resume=True)
     run.train(config(dataset, tmp_path / "anew", *stages, SEED=2))
     assert_same(weights(tmp_path), weights(tmp_path / "anew"))
+
+
+def test_a_drawn_seed_stays_that_of_the_run_and_its_final_network_is_the_last_checkpoint(
+    dataset: str, tmp_path: Path, monkeypatch
+) -> None:
+    stages = {"NAME": "first", "DATASETS.TEST": ()}, {"NAME": "second"}
+    cfg = config(dataset, tmp_path, *stages, SEED=-1, **{"DATASETS.TEST": (dataset,)})
+    (tmp_path / "own.yaml").write_text(cfg.dump())
+
+    def start(**words) -> dict:
+        args = {"config_file": str(tmp_path / "own.yaml"), "opts": [], "resume": False, "eval_only": False, **words}
+        return run.run(argparse.Namespace(**args))
+
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("mtl_d2.engine.staged_run._start_from", stop)  # of the second stage
+        start()
+    seed = yaml.safe_load((tmp_path / "config.yaml").read_text())["SEED"]
+    with pytest.raises(WeightsError, match="where there is none"):
+        start(resume=True, eval_only=True)
+    results = start(resume=True)
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["SEED"] == seed
+    assert read_record(tmp_path / "second" / "report.json").seed == seed + 1
+    assert start(resume=True, eval_only=True) == results
 
 
 def _train_in_two_processes(output_dir: str) -> None:

@@ -1,8 +1,11 @@
 """What the stages of a config are, and what is said of those that cannot be trained one after the other."""
 
+import sys
+
 import pytest
 
-from mtl_d2.engine.run import check_solver
+from mtl_d2.balancing import MissingExtraError
+from mtl_d2.engine.config_checks import check_solver
 from mtl_d2.engine.stages import read_stages
 from mtl_d2.testing import tiny_cfg
 
@@ -52,7 +55,7 @@ FIRST = {"NAME": "a", **SEPARATE}
         ([{"NAME": "a", "MODEL.META_ARCHITECTURE": "PanopticFPN"}], "'PanopticFPN'; expected MultiTaskFPN or Separate"),
         ([{"NAME": "a", "SOLVER.MTL.OPTIMIZER": "LION"}], "stage 'a': SOLVER.MTL.OPTIMIZER is 'LION'"),
         (
-            [{**FIRST, "SOLVER.MTL.ACCUMULATE_STEPS": 2}],
+            [{**FIRST, "SOLVER.MTL.ACCUMULATE_STEPS": 2}, {"NAME": "b", "TRUNK": "edge"}],
             "stage 'a': SOLVER.MTL.ACCUMULATE_STEPS is 2; separate networks",
         ),
         ([{"NAME": "a"}, {"NAME": "b", "MODEL.WEIGHTS": "x.pth"}], "stage 'b' sets MODEL.WEIGHTS: only the first"),
@@ -80,6 +83,21 @@ def test_what_cannot_be_trained_is_one_sentence(stages: list, message: str) -> N
     with pytest.raises(ValueError, match=message) as caught:
         check_solver(config(*stages))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"MODEL.MTL.BALANCER.NAME": "grad_norm"}, "stage 'b': MODEL.MTL.BALANCER.NAME is 'grad_norm'"),
+        ({"MODEL.MTL.BALANCER.NAME": "upgrad"}, r"stage 'b': .*'upgrad', .*pip install 'mtl_d2\[balance\]'"),
+        ({"SOLVER.MTL.MAX_BAD_STEPS": 0}, "stage 'b': SOLVER.MTL.MAX_BAD_STEPS is 0"),
+        ({"DATALOADER.MTL.TASK_RATIOS.edge": 1.2}, "stage 'b': .*TASK_RATIOS.edge: found 1.2"),
+    ],
+)
+def test_a_later_stage_is_checked_before_the_first_begins(keys: dict, message: str, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchjd", None)
+    with pytest.raises((ValueError, MissingExtraError), match=message):
+        check_solver(config({"NAME": "a"}, {"NAME": "b", **keys}))
 
 
 def test_tasks_may_be_added_and_scaled_steps_are_refused() -> None:

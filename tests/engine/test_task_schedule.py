@@ -12,11 +12,11 @@ from detectron2.utils import comm
 from fvcore.common.param_scheduler import CosineParamScheduler
 from torch import nn
 
+from mtl_d2.engine.config_checks import check_solver
 from mtl_d2.engine.defaults import setup_cfg
 from mtl_d2.engine.fit import fit
 from mtl_d2.engine.launch import create_ddp, launch
 from mtl_d2.engine.optimizer import gradient_clipper
-from mtl_d2.engine.run import check_solver
 from mtl_d2.engine.task_schedule import TaskSchedule
 from mtl_d2.engine.task_schedule_hook import TaskScheduleHook
 from mtl_d2.engine.trainer import MultiTaskTrainer, seed_step

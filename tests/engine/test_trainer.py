@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,19 @@ import pytest
 import torch
 from detectron2.engine import HookBase
 from detectron2.solver import LRMultiplier
+from detectron2.utils import comm
 from fvcore.common.param_scheduler import CosineParamScheduler
 
+from mtl_d2.balancing import DWABalancer, FAMOBalancer, RLWBalancer
 from mtl_d2.engine.bad_steps import DivergedError
+from mtl_d2.engine.checkpoint import MultiTaskCheckpointer
 from mtl_d2.engine.fit import fit
 from mtl_d2.engine.launch import create_ddp, launch, unwrap
 from mtl_d2.engine.optimizer import gradient_clipper
 from mtl_d2.engine.trainer import MultiTaskTrainer, seed_step
+from mtl_d2.engine.weights_file import WeightsError
 
-from .toy import ToyNetwork, batches, toy_network
+from .toy import ToyNetwork, batches, labelled_images, multitask_network, toy_network
 
 OPTIMIZERS = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.01),
@@ -56,6 +61,26 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_by_bit(tmp_path: Path, op
     assert not torch.equal(first.model.edge_head.weight, second.model.edge_head.weight)
 
 
+def test_a_run_does_not_resume_one_of_another_optimizer_or_of_other_groups(tmp_path: Path) -> None:
+    run(make_trainer(toy_network()), 1, tmp_path)
+    with pytest.raises(WeightsError, match=r"gives AdamW, but .* the state of SGD -- so --resume cannot go on from .*"):
+        run(make_trainer(toy_network(), "adamw"), 2, tmp_path, resume=True)
+    trainer = make_trainer(toy_network())
+    trainer.optimizer.add_param_group({"params": [torch.nn.Parameter(torch.zeros(2))]})
+    with pytest.raises(WeightsError, match=r"the optimizer's groups are others, as of other SOLVER.MTL.PARTS .*"):
+        run(trainer, 2, tmp_path, resume=True)
+
+
+def test_a_resumed_run_remembers_how_long_a_task_has_seen_no_label(tmp_path: Path) -> None:
+    def load(start: int):
+        return (labelled_images(step, 0, labels=("instance", "sem_seg")) for step in range(start, 3))
+
+    models = [multitask_network(FAMOBalancer(dict.fromkeys(("instance", "sem_seg", "edge"), 1.0))) for _ in range(2)]
+    for model, steps in zip(models, (2, 3), strict=True):
+        run(make_trainer(model, load=load), steps, tmp_path, resume=True)
+        assert model.patience.steps == {"instance": 0, "sem_seg": 0, "edge": steps}
+
+
 def test_resume_of_a_finished_run_only_evaluates(tmp_path: Path) -> None:
     run(make_trainer(toy_network()), 2, tmp_path)
     calls = []
@@ -64,8 +89,6 @@ def test_resume_of_a_finished_run_only_evaluates(tmp_path: Path) -> None:
 
 
 def _train_on_this_rank(output_dir: str) -> None:
-    from detectron2.utils import comm
-
     rank = comm.get_rank()
     model = toy_network()
     model.unused.requires_grad_(False)  # DDP wants a gradient for every parameter that may have one
@@ -175,6 +198,20 @@ def test_too_many_bad_steps_in_a_row_stop_the_run_with_the_last_good_state(tmp_p
     assert second.start_iter == 5
 
 
+@pytest.mark.parametrize("main_process", [True, False])
+def test_no_process_ends_before_the_checkpoint_of_a_diverged_run_is_written(
+    main_process: bool, tmp_path: Path, monkeypatch
+) -> None:
+    model, done = toy_network(), []
+    model.nan_at = 1
+    monkeypatch.setattr(comm, "is_main_process", lambda: main_process)
+    monkeypatch.setattr(comm, "synchronize", lambda: done.append("all are here"))
+    monkeypatch.setattr(MultiTaskCheckpointer, "save", lambda self, name: done.append(name))
+    with pytest.raises(DivergedError):
+        run(make_trainer(model, max_bad_steps=1), 3, tmp_path)
+    assert done == ["model_0000001"] * main_process + ["all are here"]
+
+
 def test_a_bad_step_between_good_ones_does_not_stop_the_run(tmp_path: Path) -> None:
     model = toy_network()
     model.nan_at = 1
@@ -188,6 +225,46 @@ def test_a_bad_step_between_good_ones_does_not_stop_the_run(tmp_path: Path) -> N
     model.forward = every_other
     run(trainer, 6, tmp_path)
     assert trainer.bad_steps.total == 3
+
+
+def overflow_above(trainer: MultiTaskTrainer, weight: torch.nn.Parameter, scale: float) -> None:
+    """Scale the gradients as for float16, and let those of a weight overflow where the scale is larger."""
+    trainer.precision.scaler = scaler = torch.amp.GradScaler("cpu")
+    weight.register_hook(lambda gradient: gradient / 0 if scaler.get_scale() > scale else gradient)
+
+
+@pytest.mark.parametrize("balancer", [partial(DWABalancer, period=1), FAMOBalancer, partial(RLWBalancer, seed=0)])
+def test_a_step_whose_scaled_gradients_overflow_leaves_no_trace_but_a_lower_scale(balancer, tmp_path: Path) -> None:
+    model = multitask_network(balancer({"instance": 1.0, "sem_seg": 1.0, "edge": 1.0}))
+    trainer = make_trainer(model, load=lambda start: iter([labelled_images(step, 0) for step in range(start, 3)]))
+    overflow_above(trainer, model.backbone.stem.weight, 2.0**14)
+    states, step = [copy.deepcopy(model.state_dict())], trainer.after_step
+    trainer.after_step = lambda: (states.append(copy.deepcopy(model.state_dict())), step())
+    trainer.train(0, 3)
+    for skipped in states[1:3]:
+        assert all(torch.equal(value, states[0][key]) for key, value in skipped.items())
+    assert not torch.equal(states[3]["backbone.stem.weight"], states[0]["backbone.stem.weight"])
+    assert any(not torch.equal(states[3][key], states[0][key]) for key in states[0] if key.startswith("balancer."))
+    assert trainer.precision.scaler.get_scale() == 2.0**14
+    assert (trainer.bad_steps.total, trainer.bad_steps.in_a_row) == (2, 0)
+
+
+def test_gradients_that_overflow_at_any_scale_end_the_run(tmp_path: Path) -> None:
+    model = toy_network()
+    trainer = make_trainer(model, max_bad_steps=3)
+    overflow_above(trainer, model.edge_head.bias, -1.0)
+    with pytest.raises(DivergedError, match="3 steps in a row .* the gradient of edge_head.bias"):
+        run(trainer, 100, tmp_path, schedule=100)
+    assert trainer.bad_steps.total == 17 + 3  # from 2^16 down to 1, and three below
+
+
+def test_scaled_gradients_are_clipped_and_taken_as_those_that_are_not(tmp_path: Path) -> None:
+    scaled, plain = (make_trainer(toy_network(), clip_gradients=gradient_clipper("norm", 1e-3)) for _ in range(2))
+    scaled.precision.scaler = torch.amp.GradScaler("cpu")
+    run(scaled, 3, tmp_path / "scaled")
+    run(plain, 3, tmp_path / "plain")
+    for key, value in plain.model.state_dict().items():
+        torch.testing.assert_close(scaled.model.state_dict()[key], value)
 
 
 def test_a_checkpoint_of_a_diverged_model_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,96 @@
+"""What is said of a config that cannot be trained: before a process starts, and for all stages before the first."""
+
+import torch
+from detectron2.config import CfgNode
+
+from ..balancing import MissingExtraError, build_balancer
+from ..data.mixing import check_settings
+from ..separate_networks import SeparateTaskNetworks
+from ..tasks import get_task, known_tasks
+from .bad_steps import BadSteps
+from .ema import check_decay
+from .lr_schedule import build_multiplier
+from .optimizer import build_gradient_clipper, check_optimizer
+from .part_settings import has_own_settings
+from .parts import BALANCER
+from .precision import check_amp_dtype
+from .stages import read_stages
+from .task_schedule import TaskSchedule
+from .task_step import check_step, part_size
+
+
+def check_solver(cfg: CfgNode, processes: int = 1) -> None:
+    """Check what can be said of a training, in each of its stages, without its data and its network.
+
+    Args:
+        processes: of the job, which share SOLVER.IMS_PER_BATCH.
+
+    Raises:
+        ValueError: naming the key, for what cannot be trained with.
+        MissingExtraError: the balancer needs a package that is not installed.
+    """
+    stages = read_stages(cfg)
+    for stage in stages:
+        try:
+            check_solver(stage.cfg, processes)
+        except (ValueError, MissingExtraError) as error:
+            raise type(error)(f"SOLVER.MTL.STAGES, stage {stage.name!r}: {error}") from error
+    if not stages:
+        _check_run(cfg, processes)
+
+
+def check_network(cfg: CfgNode) -> None:
+    """Check the tasks and their balancer; see :func:`check_solver` for errors."""
+    tasks = list(cfg.MODEL.MTL.TASKS)
+    if not tasks or len(set(tasks)) < len(tasks):
+        raise ValueError(f"MODEL.MTL.TASKS is {tasks}: name at least one of {known_tasks()}, and none twice")
+    for task in tasks:
+        get_task(task)
+    build_balancer(cfg, tasks, known_tasks())
+
+
+def _check_run(cfg: CfgNode, processes: int) -> None:
+    solver = cfg.SOLVER
+    if solver.MAX_ITER < 1:
+        raise ValueError(f"SOLVER.MAX_ITER is {solver.MAX_ITER}; expected at least 1 step.")
+    check_network(cfg)
+    check_settings(cfg)
+    check_optimizer(cfg)
+    build_gradient_clipper(cfg)
+    check_amp_dtype(solver.MTL.AMP_DTYPE if solver.AMP.ENABLED else None, torch.device(cfg.MODEL.DEVICE).type)
+    BadSteps(solver.MTL.MAX_BAD_STEPS)
+    check_step(solver.MTL.ACCUMULATE_STEPS, cfg.MODEL.MTL.BALANCER.COSINE_PERIOD)
+    _check_batch(cfg, processes)
+    TaskSchedule.from_config(cfg)
+    if SeparateTaskNetworks.__name__ == cfg.MODEL.META_ARCHITECTURE:
+        _check_separate(cfg)
+    for part in solver.MTL.PARTS if has_own_settings(cfg) else ():
+        build_multiplier(cfg, part)
+    if solver.MTL.EMA.ENABLED:
+        check_decay(solver.MTL.EMA.DECAY)
+    if solver.REFERENCE_WORLD_SIZE and (has_own_settings(cfg) or solver.MTL.SCHEDULE.FREEZE):
+        raise ValueError(
+            "SOLVER.REFERENCE_WORLD_SIZE scales the steps of SOLVER, not those of SOLVER.MTL.PARTS and SCHEDULE: "
+            "set it to 0."
+        )
+
+
+def _check_batch(cfg: CfgNode, processes: int) -> None:
+    """The images of a step are shared by the processes, and those of a process by its parts."""
+    images, sharers, who = cfg.SOLVER.IMS_PER_BATCH, processes, "the number of processes"
+    if cfg.SOLVER.REFERENCE_WORLD_SIZE:  # with other processes than these the images become more or fewer
+        sharers, who = cfg.SOLVER.REFERENCE_WORLD_SIZE, "SOLVER.REFERENCE_WORLD_SIZE"
+    if images < 1 or images % sharers:
+        raise ValueError(f"SOLVER.IMS_PER_BATCH: found {images}, expected a multiple of {who}, {sharers}.")
+    part_size(images // sharers, cfg.SOLVER.MTL.ACCUMULATE_STEPS)
+
+
+def _check_separate(cfg: CfgNode) -> None:
+    for key, found, expected in (
+        ("SOLVER.MTL.ACCUMULATE_STEPS", cfg.SOLVER.MTL.ACCUMULATE_STEPS, 1),
+        ("MODEL.MTL.BALANCER.COSINE_PERIOD", cfg.MODEL.MTL.BALANCER.COSINE_PERIOD, 0),
+    ):
+        if found != expected:
+            raise ValueError(f"{key} is {found}; separate networks need {expected}.")
+    if any(entry["PART"] == BALANCER for entry in cfg.SOLVER.MTL.SCHEDULE.FREEZE):
+        raise ValueError("SOLVER.MTL.SCHEDULE.FREEZE names the balancer, which separate networks do without: drop it.")
