@@ -259,14 +259,14 @@ def test_a_json_of_cocos_form_gives_labels(tmp_path):
     names = ["sub/a.jpg", "b.jpg", "c.jpg"]
     records: list[dict] = [{} for _ in names]
     file.write_text(json.dumps(_coco()))
-    add_image_labels(records, names, ImageLabels(str(file), ("in", "out")))
+    add_image_labels(records, names, ImageLabels(str(file), ("in", "out")), str(tmp_path))
     assert records == [{"image_labels": [0, 1]}, {"image_labels": []}, {}]
     file.write_text(json.dumps(_coco(annotations=[{"image_id": 5, "category_id": 1}])))
     with pytest.raises(DatasetError, match=r"labels.json: found no 5, expected images \(id, file_name\)"):
-        add_image_labels(records, names, ImageLabels(str(file), ("in", "out")))
+        add_image_labels(records, names, ImageLabels(str(file), ("in", "out")), str(tmp_path))
     file.write_text(json.dumps(_coco(categories=[{"id": 9, "name": "oot"}, {"id": 1, "name": "in"}])))
     with pytest.raises(DatasetError, match=r"'sub/a.jpg': found 'oot', .*did you mean 'out'"):
-        add_image_labels(records, names, ImageLabels(str(file), ("in", "out")))
+        add_image_labels(records, names, ImageLabels(str(file), ("in", "out")), str(tmp_path))
 
 
 def test_images_are_counted_by_class():
