@@ -31,6 +31,11 @@ def task_labels(cfg: CfgNode) -> TaskLabels:
     return {**TASK_LABELS, "classification": (image_label_source(cfg.INPUT.MTL.IMAGE_LABELS).record_key,)}
 
 
+def labelling_tasks(tasks: Sequence[str]) -> tuple[str, ...]:
+    """Return, for each task, the one whose labels it is trained on: itself, or one of :data:`LABELS_OF`."""
+    return tuple(LABELS_OF.get(task, task) for task in tasks)
+
+
 def is_labelled(record: Record, task: str, labels: TaskLabels = TASK_LABELS) -> bool:
     """Return whether a record carries a label of one of these tasks; an empty label is a label."""
     if task == "keypoint":

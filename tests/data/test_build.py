@@ -166,6 +166,14 @@ def test_empty_images_are_left_out_only_where_instances_are_the_only_task():
             ids(("edge",), False)
 
 
+def test_the_source_of_edges_is_checked_before_the_first_batch():
+    with toy_dataset(2, labels=[("instance", "sem_seg", "edge"), ("instance", "edge")], edge_source="instance") as name:
+        build_multitask_train_loader(tiny_cfg(["edge"], dataset=name))
+        cfg = tiny_cfg(["edge"], dataset=name, **{"INPUT.MTL.EDGE.SOURCE": "semantic"})
+        with pytest.raises(ValueError, match="001.png: INPUT.MTL.EDGE.SOURCE 'semantic' needs 'sem_seg_file_name'"):
+            build_multitask_train_loader(cfg)
+
+
 def test_the_test_loader_keeps_the_order_and_gives_no_labels(dataset):
     cfg = tiny_cfg(dataset=dataset, **{"DATALOADER.NUM_WORKERS": 2})
     batches = list(build_multitask_test_loader(cfg, dataset))
