@@ -73,7 +73,15 @@ class MultiTaskDatasetMapper:
             extra_targets: for tasks of the user's own: each takes the record and the transforms that were
                 applied to the image (``apply_image``, ``apply_segmentation``), and returns entries of the
                 model's input. Where the augmentations pad, ``apply_segmentation`` gives the ignore value.
+
+        Raises:
+            ValueError: ``pixels_per_class`` is negative.
         """
+        if pixels_per_class < 0:
+            raise ValueError(
+                f"MODEL.MTL.SEM_SEG_HEAD.PIXELS_PER_CLASS: found {pixels_per_class}, expected a number of pixels, "
+                "0 for all."
+            )
         self.is_train = is_train
         self.tasks = labelling_tasks(tasks)
         self.use_instance_mask = use_instance_mask
