@@ -137,6 +137,19 @@ def test_a_broken_image_is_replaced_and_named(workers):
         assert "instances" in sample
 
 
+def test_a_broken_image_is_replaced_by_one_of_the_same_labels_while_there_is_one():
+    labels = [("instance",)] * 6 + [("edge", "instance")] * 2 + [("sem_seg",)]
+    with toy_dataset(9, labels=labels) as name:
+        cfg = tiny_cfg(dataset=name, **{"SOLVER.IMS_PER_BATCH": 9})
+        records = DatasetCatalog.get(name)
+        for broken in (6, 8):
+            Image.new("RGB", (5, 5)).save(records[broken]["file_name"])
+        samples = [sample for batch in take(4, build_multitask_train_loader(cfg)) for sample in batch]
+    stands_for = {i: [s for s in samples if records[i]["file_name"] in s.get("skipped_files", [])[:1]] for i in (6, 8)}
+    assert [sample["image_id"] for sample in stands_for[6]] == [7] * 4  # once in each epoch
+    assert len(stands_for[8]) == 4  # it has no like: by any
+
+
 def test_nothing_but_broken_images_stops_with_their_names():
     with toy_dataset(3) as name:
         for record in DatasetCatalog.get(name):
