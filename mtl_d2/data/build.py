@@ -15,7 +15,7 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader
 
 from .copy_paste import with_copy_paste
-from .labels import TASK_LABELS, TaskLabels, has_objects, may_be_labelled, task_labels
+from .labels import TASK_LABELS, TaskLabels, has_objects, label_table, labelling_tasks, may_be_labelled, task_labels
 from .mapper import MultiTaskDatasetMapper
 from .mixing import build_mixture
 from .preflight import load_records
@@ -58,9 +58,16 @@ def get_records(
 
 
 def _numbered_records(
-    names: Sequence[str], tasks: Sequence[str] | None, filter_empty: bool, labels: TaskLabels = TASK_LABELS
+    names: Sequence[str],
+    tasks: Sequence[str] | None,
+    filter_empty: bool,
+    labels: TaskLabels = TASK_LABELS,
+    edge_source: str = "",
 ) -> list[tuple[int, Record]]:
-    """Return what :func:`get_records` does, each record with the number of its dataset."""
+    """Return what :func:`get_records` does, each record with the number of its dataset.
+
+    With ``edge_source``, edges are to be derived from that instead of from what the records say.
+    """
     if isinstance(names, str) or not names:
         raise ValueError(f"DATASETS: found {names!r}, expected a sequence of names of registered datasets.")
     records = [(number, record) for number, name in enumerate(names) for record in load_records(name)]
@@ -74,9 +81,9 @@ def _numbered_records(
             with_objects = [numbered for numbered in records if has_objects(numbered[1])]
             logger.info("Left out %d images without objects", len(records) - len(with_objects))
             records = with_objects
-        if "edge" in tasks:
+        if "edge" in labelling_tasks(tasks):
             for _, record in records:
-                check_edge_source(record)
+                check_edge_source(record, edge_source)
     if not found:
         raise ValueError(f"Datasets {', '.join(names)}: found no image in them; check their files.")
     if not records:
@@ -109,7 +116,9 @@ def build_multitask_train_loader(cfg: CfgNode, *, mapper: Mapper | None = None, 
     tasks = tuple(cfg.MODEL.MTL.TASKS)
     images_per_rank = _images_per_rank(cfg.SOLVER.IMS_PER_BATCH)
     filter_empty = cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
-    numbered = _numbered_records(cfg.DATASETS.TRAIN, tasks, filter_empty, task_labels(cfg))
+    edge_source = cfg.INPUT.MTL.EDGE.SOURCE
+    keys = task_labels(cfg)
+    numbered = _numbered_records(cfg.DATASETS.TRAIN, tasks, filter_empty, keys, edge_source)
     records = [record for _, record in numbered]
     dataset_ids = np.array([number for number, _ in numbered])
     sampler = MultiTaskBatchSampler(
@@ -121,10 +130,13 @@ def build_multitask_train_loader(cfg: CfgNode, *, mapper: Mapper | None = None, 
         start_batch=start_batch,
         batches=build_mixture(cfg, records, dataset_ids, cfg.SOLVER.IMS_PER_BATCH),
     )
+    # A broken image is replaced by one of the same labels, or a batch might lose the only one of a rare task.
+    labels = label_table(records, [task for task in tasks if task in keys], keys)
+    groups = np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
     mapper = with_copy_paste(cfg, mapper or MultiTaskDatasetMapper(cfg, is_train=True), records)
     _end_opencv_threads()
     return DataLoader(
-        SeededDataset(DatasetFromList(records, copy=False), mapper, seed=cfg.SEED),
+        SeededDataset(DatasetFromList(records, copy=False), mapper, seed=cfg.SEED, groups=groups),
         batch_sampler=sampler,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         collate_fn=_as_list,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetFromList, MetadataCatalog
 
 from .images import BrokenSampleError
 from .labelled_image import LabelledImage
@@ -62,12 +62,13 @@ class CopyPasteMapper:
         self.max_objects = max_objects
         self.blend_sigma = blend_sigma
         self.semantic_ids = tuple(semantic_ids)
-        self.sources = [record for record in records if _is_source(record)]
-        if not self.sources:
+        sources = [record for record in records if _is_source(record)]
+        if not sources:
             raise ValueError(
                 "INPUT.MTL.COPY_PASTE.PROB: found no image with masks of objects to copy; set it to 0, or add a "
                 "'segmentation' to the annotations of DATASETS.TRAIN."
             )
+        self.sources = DatasetFromList(sources, copy=False)  # which workers share
         if mapper.image_labels == "given":
             raise ValueError(
                 "INPUT.MTL.COPY_PASTE.PROB: image labels that are given (INPUT.MTL.IMAGE_LABELS) do not say which of "

@@ -133,6 +133,17 @@ def is_inside(path: str, folder: str) -> bool:
     return path != folder and os.path.commonpath([folder, path]) == folder
 
 
+def relative_name(name: str, folder: str) -> str:
+    """The name of a file relative to its folder, after which its labels are called; as it is where it leaves that.
+
+    Args:
+        name: relative to the folder, or absolute; ".." may be in it.
+        folder: of the file.
+    """
+    path = os.path.join(folder, name)
+    return os.path.relpath(path, folder) if is_inside(path, folder) else name
+
+
 def did_you_mean(name: object, known: Iterable[str]) -> str:
     """What was expected instead of an unknown name: the end of a message."""
     known = list(known)

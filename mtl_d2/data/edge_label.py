@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from detectron2.config import CfgNode
+
 from ..structures.edge_kinds import EDGE_KINDS
 
 EDGE_LABELS = {  # edge_source -> keys of the record that it is derived from
@@ -42,13 +44,18 @@ class EdgeLabel:
             if not is_right:
                 raise ValueError(f"INPUT.MTL.EDGE.{name} is {getattr(self, name.lower())!r}, expected {expected}.")
 
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> "EdgeLabel":
+        """Those of INPUT.MTL.EDGE."""
+        return cls(**{key.lower(): value for key, value in cfg.INPUT.MTL.EDGE.items()})
+
     def apply_source(self, record: dict[str, Any]) -> dict[str, Any]:
         """The record, with ``source`` in place of its own where its edges are derived from other labels."""
-        if self.source and "edge_file_name" not in record and has_derived_edges(record):
+        if self.source and has_derived_edges(record):
             return {**record, "edge_source": self.source}
         return record
 
 
 def has_derived_edges(record: dict[str, Any]) -> bool:
-    """Return whether the record says which of its labels its edges are derived from."""
-    return record.get("edge_source") not in (None, "none")
+    """Return whether the record's edges are derived from its other labels: it says from which, and has no file."""
+    return "edge_file_name" not in record and record.get("edge_source") not in (None, "none")

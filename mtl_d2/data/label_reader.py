@@ -64,7 +64,8 @@ class LabelReader:
         boxes = None if objects is None else source_boxes(objects)
         sem_seg = None
         if "sem_seg_file_name" in needed:
-            sem_seg = read_sem_seg(record, self.num_sem_classes, self.ignore_value)
+            bound = self.num_sem_classes if "sem_seg" in self.tasks else None
+            sem_seg = read_sem_seg(record, bound, self.ignore_value)
         aug_input = T.AugInput(image, boxes=boxes, sem_seg=sem_seg)
         transforms = self.augmentations(aug_input)
         labelled = LabelledImage(
@@ -138,7 +139,7 @@ class LabelReader:
         if "edge" in self.tasks and "edge_file_name" in record:
             needed.add("edge_file_name")
         elif "edge" in self.tasks and has_derived_edges(record):
-            check_edge_source(record)
+            check_edge_source(record, self.edge_label.source)
             needed.update(EDGE_LABELS[record["edge_source"]])
             if "annotations" in EDGE_LABELS[record["edge_source"]]:
                 needed.add("masks")

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from detectron2.config import CfgNode
 
 from ..structures.image_labels import image_label_source
@@ -31,6 +32,11 @@ def task_labels(cfg: CfgNode) -> TaskLabels:
     return {**TASK_LABELS, "classification": (image_label_source(cfg.INPUT.MTL.IMAGE_LABELS).record_key,)}
 
 
+def labelling_tasks(tasks: Sequence[str]) -> tuple[str, ...]:
+    """Return, for each task, the one whose labels it is trained on: itself, or one of :data:`LABELS_OF`."""
+    return tuple(LABELS_OF.get(task, task) for task in tasks)
+
+
 def is_labelled(record: Record, task: str, labels: TaskLabels = TASK_LABELS) -> bool:
     """Return whether a record carries a label of one of these tasks; an empty label is a label."""
     if task == "keypoint":
@@ -41,6 +47,12 @@ def is_labelled(record: Record, task: str, labels: TaskLabels = TASK_LABELS) -> 
 def may_be_labelled(record: Record, tasks: Sequence[str], labels: TaskLabels = TASK_LABELS) -> bool:
     """Return whether a record has a label for one of the tasks; any may have one for a task of another package."""
     return any(task not in labels or is_labelled(record, task, labels) for task in tasks)
+
+
+def label_table(records: Sequence[Record], tasks: Sequence[str], labels: TaskLabels = TASK_LABELS) -> np.ndarray:
+    """Return (N, T) bool: which of the N records are labelled for which of the T tasks, all of them in ``labels``."""
+    table = np.array([[is_labelled(record, task, labels) for task in tasks] for record in records], bool)
+    return table.reshape(len(records), len(tasks))
 
 
 def count_labels(records: Sequence[Record], tasks: Sequence[str], labels: TaskLabels = TASK_LABELS) -> dict[str, int]:

@@ -15,7 +15,7 @@ from .images import to_planes
 from .keypoints import keypoint_flip_indices
 from .label_reader import LabelReader
 from .labelled_image import LabelledImage
-from .labels import LABELS_OF
+from .labels import labelling_tasks
 from .pixels import limit_pixels
 from .targets import edge_target, instance_target
 from .transforms import build_augmentations
@@ -62,8 +62,8 @@ class MultiTaskDatasetMapper:
             image_format: of Detectron2's ``read_image``, such as "BGR".
             use_instance_mask: whether instances get ``gt_masks``.
             recompute_boxes: take boxes from the masks where an image has masks; right after cropping.
-            num_thing_classes: bound on category ids, unchecked where None.
-            num_sem_classes: bound on semantic ids, unchecked where None.
+            num_thing_classes: bound on category ids in the task instance, unchecked where None.
+            num_sem_classes: bound on semantic ids in the task sem_seg, unchecked where None.
             ignore_value: void in semantic maps.
             pixels_per_class: labelled pixels that each class keeps in a semantic map; 0 for all.
             image_labels: what the labels of whole images are made from, see :func:`image_label_target`.
@@ -73,9 +73,17 @@ class MultiTaskDatasetMapper:
             extra_targets: for tasks of the user's own: each takes the record and the transforms that were
                 applied to the image (``apply_image``, ``apply_segmentation``), and returns entries of the
                 model's input. Where the augmentations pad, ``apply_segmentation`` gives the ignore value.
+
+        Raises:
+            ValueError: ``pixels_per_class`` is negative.
         """
+        if pixels_per_class < 0:
+            raise ValueError(
+                f"MODEL.MTL.SEM_SEG_HEAD.PIXELS_PER_CLASS: found {pixels_per_class}, expected a number of pixels, "
+                "0 for all."
+            )
         self.is_train = is_train
-        self.tasks = tuple(LABELS_OF.get(task, task) for task in tasks)
+        self.tasks = labelling_tasks(tasks)
         self.use_instance_mask = use_instance_mask
         self.ignore_value = ignore_value
         self.pixels_per_class = pixels_per_class
@@ -115,7 +123,7 @@ class MultiTaskDatasetMapper:
             "pixels_per_class": cfg.MODEL.MTL.SEM_SEG_HEAD.PIXELS_PER_CLASS,
             "image_labels": cfg.INPUT.MTL.IMAGE_LABELS,
             "num_image_classes": cfg.MODEL.MTL.CLASSIFICATION_HEAD.NUM_CLASSES,
-            "edge_label": EdgeLabel(**{key.lower(): value for key, value in cfg.INPUT.MTL.EDGE.items()}),
+            "edge_label": EdgeLabel.from_config(cfg),
             "keypoint_flips": keypoint_flip_indices(cfg) if is_train and "keypoint" in cfg.MODEL.MTL.TASKS else (),
         }
 

@@ -18,9 +18,6 @@ RLE = dict[str, Any]
 _SMALL = 2**17  # pixels up to which pycocotools decodes a frame faster than decode_rle a box of it
 _CHUNK = 8  # small frames decoded at a time: more leave the cache
 
-# Frames decoded at a time: a thousand nuclei at full size would not fit into memory together.
-_CHUNK = 32
-
 
 def transform_masks(
     segmentations: Sequence[Segmentation],

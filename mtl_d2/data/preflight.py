@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from mtl_d2.data.edge_label import EDGE_LABELS, EdgeLabel, has_derived_edges
 from mtl_d2.data.keypoints import check_keypoints
-from mtl_d2.data.labels import count_labels, task_labels
+from mtl_d2.data.labels import count_labels, labelling_tasks, task_labels
 from mtl_d2.data.schema import DatasetError, DatasetSchema
+from mtl_d2.data.targets import check_edge_source
 from mtl_d2.data.validate import validate_records
 from mtl_d2.structures.image_labels import image_label_source
 
@@ -38,6 +40,8 @@ def preflight(cfg: CfgNode) -> dict[str, dict[str, int]]:
         validate_records(records, schemas[name], check_files=True, name=name)
         counts[name] = {"images": len(records), **count_labels(records, cfg.MODEL.MTL.TASKS, task_labels(cfg))}
         _check_class_counts(cfg, name, schemas[name], counts[name])
+        if name in cfg.DATASETS.TRAIN:
+            _check_derived_labels(cfg, name, schemas[name], records, counts[name])
         if counts[name].get("keypoint"):
             check_keypoints(cfg, MetadataCatalog.get(name), records, for_test=name in cfg.DATASETS.TEST)
     _check_same_classes(cfg.DATASETS.TRAIN, schemas)
@@ -86,6 +90,23 @@ def _check_class_counts(cfg: CfgNode, name: str, schema: DatasetSchema, counts: 
         key = "MODEL.MTL.CLASSIFICATION_HEAD.NUM_CLASSES"
         found = cfg.MODEL.MTL.CLASSIFICATION_HEAD.NUM_CLASSES
         _check_equal(key, found, len(getattr(schema, field)), field, name)
+
+
+def _check_derived_labels(
+    cfg: CfgNode, name: str, schema: DatasetSchema, records: Sequence[dict], counts: Mapping[str, int]
+) -> None:
+    """What edges and image labels are made from in training; scores follow the dataset alone."""
+    edge_label = EdgeLabel.from_config(cfg)
+    made_from: set[str] = set()
+    for record in records if "edge" in labelling_tasks(cfg.MODEL.MTL.TASKS) else ():
+        check_edge_source(record, edge_label.source)
+        if has_derived_edges(record):
+            made_from.update(EDGE_LABELS[edge_label.source or record["edge_source"]])
+    if counts.get("classification"):
+        made_from.add(image_label_source(cfg.INPUT.MTL.IMAGE_LABELS).record_key)
+    if "sem_seg_file_name" in made_from:
+        key = "MODEL.SEM_SEG_HEAD.IGNORE_VALUE"
+        _check_equal(key, cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE, schema.ignore_label, "ignore_label", name)
 
 
 def _check_equal(key: str, found: int, expected: int, field: str, name: str) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -40,14 +40,16 @@ class SeededDataset(Dataset[dict[str, Any]]):
     """Map records under a random state that is a function of the seed and the sample's key.
 
     A key is (epoch, index), or (epoch, index, n) for the n-th repeat of an image within an epoch. A broken sample
-    (:class:`BrokenSampleError`) is replaced by another record, drawn from the seed and the key too; the
-    replacement's "skipped_files" lists the file names of the records that it stands for.
+    (:class:`BrokenSampleError`) is replaced by another record, drawn from the seed and the key too, of its own group as
+    long as that has one which was not tried; the replacement's "skipped_files" lists the file names of the records that
+    it stands for.
 
     Args:
         records: what can be indexed by 0 to len - 1.
         mapper: record -> model input.
         seed: not negative.
         max_attempts: records that are tried for one sample.
+        groups: (N,) int, such as the labels that a record has; None for one group.
     """
 
     def __init__(
@@ -57,11 +59,13 @@ class SeededDataset(Dataset[dict[str, Any]]):
         *,
         seed: int,
         max_attempts: int = 5,
+        groups: np.ndarray | None = None,
     ) -> None:
         self.records = records
         self.mapper = mapper
         self.seed = seed
         self.max_attempts = max_attempts
+        self.groups = np.zeros(len(self), np.int64) if groups is None else groups
 
     def __len__(self) -> int:
         return len(self.records)  # type: ignore[arg-type]  # a map-style dataset has a length
@@ -87,12 +91,19 @@ class SeededDataset(Dataset[dict[str, Any]]):
                 if len(tried) == min(self.max_attempts, len(self)):
                     raise _too_many(tried, error) from error
                 logger.warning("Replaced a broken sample: %s", error)
-                while index in tried:
-                    index = int(rng.integers(len(self)))
+                index = self._draw_replacement(index, tried, rng)
                 continue
             if tried:
                 sample["skipped_files"] = list(tried.values())
             return sample
+
+    def _draw_replacement(self, index: int, tried: Container[int], rng: np.random.Generator) -> int:
+        candidates = np.flatnonzero(self.groups == self.groups[index])
+        if all(candidate in tried for candidate in candidates.tolist()):
+            candidates = np.arange(len(self))
+        while index in tried:
+            index = int(candidates[rng.integers(len(candidates))])
+        return index
 
 
 def _too_many(tried: dict[int, str], error: BrokenSampleError) -> BrokenSampleError:

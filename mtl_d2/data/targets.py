@@ -16,6 +16,7 @@ from mtl_d2.structures.edges import EDGE
 from .edge_label import EDGE_LABELS, EdgeLabel, has_derived_edges
 from .labelled_image import LabelledImage, Window
 from .masks import BoxMask, draw_masks
+from .schema import DatasetError
 
 _UNKNOWN, _BACKGROUND = 0, 1  # ids of pixels; objects follow those of the background or of the semantic classes
 
@@ -25,26 +26,34 @@ def has_masks(annotations: Sequence[dict[str, Any]]) -> bool:
     return all("segmentation" in annotation for annotation in annotations)
 
 
-def check_edge_source(record: dict[str, Any]) -> None:
+def check_edge_source(record: dict[str, Any], source: str = "") -> None:
     """Refuse a record whose edges are to be derived from a label that it does not have.
 
+    Args:
+        record: of one image.
+        source: INPUT.MTL.EDGE.SOURCE, in place of the record's own; "" for that.
+
     Raises:
-        ValueError: naming the record's image and the key.
+        DatasetError: naming the record's image and the key.
     """
-    if "edge_file_name" in record or not has_derived_edges(record):
+    if not has_derived_edges(record):
         return
-    source = record["edge_source"]
-    name = record["file_name"]
+    key = "INPUT.MTL.EDGE.SOURCE" if source else "edge_source"
+    fix = "take another source, or " if source else ""
+    source, name = source or record["edge_source"], record["file_name"]
     if source not in EDGE_LABELS:
-        raise ValueError(f"{name}: edge_source is {source!r}, expected one of {', '.join(EDGE_LABELS)}.")
-    for key in EDGE_LABELS[source]:
-        if key not in record:
-            raise ValueError(
-                f"{name}: edge_source '{source}' needs '{key}', which the record lacks; "
-                "leave edge_source out of a record without edge label."
+        raise DatasetError(f"{name}: {key} is {source!r}, expected one of {', '.join(EDGE_LABELS)}.")
+    for label in EDGE_LABELS[source]:
+        if label not in record:
+            raise DatasetError(
+                f"{name}: {key} '{source}' needs '{label}', which the record lacks; {fix}leave edge_source out of a "
+                "record without edge label."
             )
     if "annotations" in EDGE_LABELS[source] and not has_masks(record["annotations"]):
-        raise ValueError(f"{name}: edge_source '{source}' needs a segmentation in each of its annotations.")
+        raise DatasetError(
+            f"{name}: {key} '{source}' needs a segmentation in each of its annotations; {fix}add them, or leave "
+            "edge_source out."
+        )
 
 
 def instance_target(

@@ -18,7 +18,7 @@ from .edge_regression import (
     total_variation_edges,
 )
 from .edge_tracing import tracing_loss
-from .focal import focal_prior_bias, softmax_focal_loss
+from .focal import check_focal, focal_prior_bias, softmax_focal_loss
 from .hard_examples import HardPixels, hardest
 from .iou import iou_loss
 
@@ -29,6 +29,7 @@ __all__ = [
     "asymmetric_loss",
     "binary_dice_loss",
     "check_edge_regression",
+    "check_focal",
     "class_probs",
     "dice_loss",
     "edge_consistency",

@@ -56,6 +56,23 @@ def softmax_focal_loss(
     raise ValueError(f"softmax_focal_loss: reduction is {reduction!r}, expected 'mean', 'sum' or 'none'")
 
 
+def check_focal(node: str, *, gamma: float, alpha: float = -1.0) -> None:
+    """Refuse options of a focal loss that the config node ``node`` has out of their range.
+
+    Args:
+        node: such as "MODEL.MTL.RPN".
+        gamma: its FOCAL_GAMMA, finite and >= 0.
+        alpha: its FOCAL_ALPHA, in (0, 1), or below 0 for none.
+
+    Raises:
+        ValueError: naming the key.
+    """
+    if not 0 <= gamma < math.inf:
+        raise ValueError(f"{node}.FOCAL_GAMMA is {gamma}, expected a finite number of 0 or more")
+    if not (alpha < 0 or 0 < alpha < 1):
+        raise ValueError(f"{node}.FOCAL_ALPHA is {alpha}, expected a share in (0, 1), or -1 for none")
+
+
 def focal_prior_bias(probability: float = 0.01) -> float:
     """Bias with which a sigmoid starts at that probability, lest the many negatives swamp the first steps.
 

@@ -11,7 +11,7 @@ from ._reduce import at_least_float32
 
 
 def hardest(losses: Tensor, count: int) -> Tensor:
-    """(M,) bool: the ``count`` largest of M losses; of equal ones the earlier. A NaN is the largest.
+    """(M,) bool: the ``count`` largest of M losses; of equal ones the earlier. A NaN counts as infinite.
 
     Args:
         losses: (M,).
@@ -21,8 +21,9 @@ def hardest(losses: Tensor, count: int) -> Tensor:
         return torch.ones_like(losses, dtype=torch.bool)
     if count <= 0:
         return torch.zeros_like(losses, dtype=torch.bool)
+    losses = losses.masked_fill(losses.isnan(), math.inf)  # which compares, as a NaN does not
     smallest = losses.topk(count, sorted=False).values.amin()
-    kept = ~(losses <= smallest)
+    kept = losses > smallest
     ties = losses == smallest
     return kept | ties & (ties.cumsum(0) <= count - kept.sum())
 

@@ -14,7 +14,7 @@ from detectron2.utils.events import get_event_storage
 from fvcore.nn import sigmoid_focal_loss
 from torch import Tensor, nn
 
-from mtl_d2.losses import focal_prior_bias, iou_loss
+from mtl_d2.losses import check_focal, focal_prior_bias, iou_loss
 
 from .crowds import in_crowd
 
@@ -51,7 +51,7 @@ class MultiTaskRPN(RPN):
             kwargs: those of Detectron2's RPN; `box_reg_loss_type` may be "iou" too.
 
         Raises:
-            ValueError: unknown `objectness_loss`, or a `positive_weight` out of its range.
+            ValueError: unknown `objectness_loss`, or an option out of its range.
         """
         super().__init__(**kwargs)
         if objectness_loss not in ("ce", "focal"):
@@ -61,6 +61,7 @@ class MultiTaskRPN(RPN):
         self.focal_gamma = focal_gamma
         self.positive_weight = _checked_weight(positive_weight)
         if objectness_loss == "focal":
+            check_focal("MODEL.MTL.RPN", gamma=focal_gamma, alpha=focal_alpha)
             nn.init.constant_(self.rpn_head.objectness_logits.bias, focal_prior_bias())
 
     @classmethod

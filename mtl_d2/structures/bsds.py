@@ -1,5 +1,6 @@
 """The ground truth of BSDS: a MATLAB file with the boundaries of several annotators."""
 
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ def read_bsds_boundaries(path: str | Path) -> list[np.ndarray]:
         edges = [np.asarray(cell["Boundaries"][0, 0]) != 0 for cell in cells]
     except FileNotFoundError:
         raise
-    except (KeyError, IndexError, TypeError, ValueError, NotImplementedError, OSError, MatReadError) as error:
+    except (LookupError, TypeError, ValueError, NotImplementedError, OSError, MatReadError, zlib.error) as error:
         reason = " ".join(str(error).split())
         raise ValueError(
             f"{path}: {type(error).__name__} ({reason}), expected a MATLAB 5 file whose 'groundTruth' is a cell array "

@@ -74,16 +74,16 @@ def test_resuming_at_a_batch_equals_going_on(dataset):
     assert_equal(take(3, build_multitask_train_loader(cfg, start_batch=5)), uninterrupted[5:])
 
 
-def test_epochs_seeds_and_samples_are_augmented_differently(dataset):
-    with toy_dataset(1) as one:
-        shapes = [
-            tuple(batch[0]["image"].shape)
-            for batch in take(
-                6,
-                build_multitask_train_loader(tiny_cfg(dataset=one, **AUGMENTED, **{"SOLVER.IMS_PER_BATCH": 1})),
-            )
-        ]
-    assert len(set(shapes)) > 3
+def test_epochs_seeds_and_samples_are_augmented_differently():
+    """One image, twice in the dataset, so that nothing but the augmentation differs."""
+    views = []
+    with toy_dataset(1) as name:
+        (record,) = DatasetCatalog.pop(name)()
+        DatasetCatalog.register(name, lambda: [record, {**record, "image_id": 1}])
+        for seed in (1, 2):
+            for batch in take(3, build_multitask_train_loader(tiny_cfg(dataset=name, **AUGMENTED, SEED=seed))):
+                views += [sample["image"].numpy().tobytes() for sample in batch]
+    assert len(set(views)) == len(views) == 12
 
 
 def test_the_global_random_states_are_not_touched(dataset):
@@ -137,6 +137,19 @@ def test_a_broken_image_is_replaced_and_named(workers):
         assert "instances" in sample
 
 
+def test_a_broken_image_is_replaced_by_one_of_the_same_labels_while_there_is_one():
+    labels = [("instance",)] * 6 + [("edge", "instance")] * 2 + [("sem_seg",)]
+    with toy_dataset(9, labels=labels) as name:
+        cfg = tiny_cfg(dataset=name, **{"SOLVER.IMS_PER_BATCH": 9})
+        records = DatasetCatalog.get(name)
+        for broken in (6, 8):
+            Image.new("RGB", (5, 5)).save(records[broken]["file_name"])
+        samples = [sample for batch in take(4, build_multitask_train_loader(cfg)) for sample in batch]
+    stands_for = {i: [s for s in samples if records[i]["file_name"] in s.get("skipped_files", [])[:1]] for i in (6, 8)}
+    assert [sample["image_id"] for sample in stands_for[6]] == [7] * 4  # once in each epoch
+    assert len(stands_for[8]) == 4  # it has no like: by any
+
+
 def test_nothing_but_broken_images_stops_with_their_names():
     with toy_dataset(3) as name:
         for record in DatasetCatalog.get(name):
@@ -164,6 +177,14 @@ def test_empty_images_are_left_out_only_where_instances_are_the_only_task():
         assert ids(("instance", "depth"), True) == [0, 1, 2, 3]
         with pytest.raises(ValueError, match="none of 4 images can be used"):
             ids(("edge",), False)
+
+
+def test_the_source_of_edges_is_checked_before_the_first_batch():
+    with toy_dataset(2, labels=[("instance", "sem_seg", "edge"), ("instance", "edge")], edge_source="instance") as name:
+        build_multitask_train_loader(tiny_cfg(["edge"], dataset=name))
+        cfg = tiny_cfg(["edge"], dataset=name, **{"INPUT.MTL.EDGE.SOURCE": "semantic"})
+        with pytest.raises(ValueError, match="001.png: INPUT.MTL.EDGE.SOURCE 'semantic' needs 'sem_seg_file_name'"):
+            build_multitask_train_loader(cfg)
 
 
 def test_the_test_loader_keeps_the_order_and_gives_no_labels(dataset):

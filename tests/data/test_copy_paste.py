@@ -65,10 +65,22 @@ def test_an_image_without_objects_gets_some(dataset, records):
 
 
 def test_an_image_may_be_its_own_source(dataset, records):
-    with seeded(0):
-        sample = build(records[3:4], dataset)(records[3])
-    assert len(sample["instances"]) >= 1
-    assert sample["file_name"] == records[3]["file_name"]
+    """Its objects come to lie where they are, and nothing changes, unless one of the two views is flipped."""
+    mapper, own = build(records[3:4], dataset), plain(records[3], **{"INPUT.RANDOM_FLIP": "none"})
+    pasted = []
+    for seed in range(10):
+        with seeded(seed):
+            sample = mapper(records[3])
+        if not any(torch.equal(sample["image"], view) for view in (own["image"], own["image"].flip(-1))):
+            pasted.append(len(sample["instances"]))
+    assert 0 < len(pasted) < 10
+    assert max(pasted) > len(own["instances"])
+
+
+def test_sources_are_held_serialised_so_that_workers_share_them(dataset, records):
+    sources = build(records, dataset).sources
+    assert [sources[i] for i in range(len(sources))] == records[1:5]  # those with objects
+    assert sources[0] is not sources[0]
 
 
 def test_samples_are_a_function_of_the_seed(dataset, records):

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,18 @@ def test_a_path_that_leaves_the_image_folder_is_refused(toy, path):
     save(toy / "other", content)
     with pytest.raises(DatasetError, match=r"other/instances.json: 'file_name' of image 5: found .* inside"):
         load(toy / "other")
+
+
+@pytest.mark.parametrize("to_images", ["{images}", "../images", "./sub/.."])
+def test_labels_are_called_after_the_image_however_the_json_leads_to_it(toy, to_images):
+    """Joined with a label folder, such a name would lead to the image itself, or elsewhere."""
+    plain = load(toy)
+    content = json.loads((toy / "instances.json").read_text())
+    for image in content["images"]:
+        image["file_name"] = f"{to_images.format(images=toy / 'images')}/{image['file_name']}"
+    save(toy, content)
+    assert load(toy) == plain
+    assert plain[0]["sem_seg_file_name"] == str(toy / "semantic" / "a.png")
 
 
 def test_a_link_to_the_image_folder_is_fine(toy):

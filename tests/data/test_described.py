@@ -96,6 +96,34 @@ def test_the_images_are_those_of_the_split_the_json_or_the_folder(toy):
     assert list(folder) == [ODD, "linked/c.jpg", "sub/b.jpg"]
 
 
+@pytest.mark.parametrize("to_images", ["{images}", "../images", "./sub/.."])
+def test_labels_are_found_however_the_files_lead_to_the_image(toy, to_images):
+    """An absolute name, joined with a label folder, is the image itself: its bright pixels would be edges."""
+    (toy / "edges").mkdir()
+    Image.fromarray(box_mask() * 255).save(toy / "edges" / ODD)
+    (toy / "split.txt").write_text(f"a.jpg\n{ODD}\n")
+    (toy / "labels.json").write_text(json.dumps({"a.jpg": ["in"], ODD: []}))
+    keys = {
+        "split": "split.txt",
+        "semantic": SEMANTIC,
+        "edges": {"folder": "edges"},
+        "image_labels": {"file": "labels.json", "classes": ["in"]},
+    }
+    plain = records_of(describe(toy, "plain", **keys))
+    assert {name: labels(record) for name, record in plain.items()} == {
+        "a.jpg": {"annotations", "sem_seg_file_name", "image_labels"},
+        ODD: {"sem_seg_file_name", "edge_file_name", "image_labels"},
+    }
+    prefix = to_images.format(images=toy / "images")
+    content = json.loads((toy / "instances.json").read_text())
+    for image in content["images"]:
+        image["file_name"] = f"{prefix}/{image['file_name']}"
+    save(toy, content)
+    (toy / "split.txt").write_text(f"{prefix}/a.jpg\n{prefix}/{ODD}\n")
+    (toy / "labels.json").write_text(json.dumps({f"{prefix}/a.jpg": ["in"], f"{prefix}/{ODD}": []}))
+    assert records_of(describe(toy, "round_about", **keys)) == plain
+
+
 def test_edges_by_folder_and_derived_only_where_all_masks_are_there(toy, caplog):
     (toy / "edges").mkdir()
     Image.fromarray(box_mask() * 255).save(toy / "edges" / "a.png")

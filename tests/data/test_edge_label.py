@@ -80,10 +80,16 @@ def test_a_source_gives_no_label_to_an_image_that_has_none(record):
     assert "edge" not in mapper(**_options(SOURCE="instance"))(record)
 
 
+def test_classes_are_not_counted_where_semantics_only_make_edges(record):
+    """Ids 0 and 1, without the task that MODEL.SEM_SEG_HEAD.NUM_CLASSES is of."""
+    alone = {**AS_STORED, "MODEL.MTL.TASKS": ["edge"], "MODEL.SEM_SEG_HEAD.NUM_CLASSES": 1}
+    assert torch.equal(mapper(**alone)(record)["edge"], mapper(**AS_STORED)(record)["edge"])
+
+
 def test_a_source_that_the_record_lacks_is_named(record):
     record["edge_source"] = "instance"
     del record["sem_seg_file_name"]
-    with pytest.raises(ValueError, match="edge_source 'union' needs 'sem_seg_file_name'"):
+    with pytest.raises(ValueError, match="INPUT.MTL.EDGE.SOURCE 'union' needs 'sem_seg_file_name'"):
         mapper(**_options(SOURCE="union"))(record)
 
 

@@ -109,6 +109,8 @@ def test_a_class_of_which_there_are_only_crowds_is_unknown_while_one_is_in_sight
 def test_semantic_classes_of_what_is_left_without_void_and_padding(record):
     assert make_mapper("sem_seg")(record)["image_labels"].tolist() == [1, 0, 0, 1]
     assert make_mapper("sem_seg", [Crop(20, 30)])(record)["image_labels"].tolist() == [1, 0, 0, 0]
+    of_no_task = {"MODEL.SEM_SEG_HEAD.NUM_CLASSES": 2}
+    assert make_mapper("sem_seg", **of_no_task)(record)["image_labels"].tolist() == [1, 0, 0, 1]
     lsj = {"INPUT.MTL.LSJ.ENABLED": True, "INPUT.MTL.LSJ.SIZE": [90, 90], "INPUT.MTL.LSJ.MAX_SCALE": 0.5}
     Image.new("L", SIZE[::-1], 3).save(record["sem_seg_file_name"])
     with seeded(0):
@@ -259,14 +261,14 @@ def test_a_json_of_cocos_form_gives_labels(tmp_path):
     names = ["sub/a.jpg", "b.jpg", "c.jpg"]
     records: list[dict] = [{} for _ in names]
     file.write_text(json.dumps(_coco()))
-    add_image_labels(records, names, ImageLabels(str(file), ("in", "out")))
+    add_image_labels(records, names, ImageLabels(str(file), ("in", "out")), str(tmp_path))
     assert records == [{"image_labels": [0, 1]}, {"image_labels": []}, {}]
     file.write_text(json.dumps(_coco(annotations=[{"image_id": 5, "category_id": 1}])))
     with pytest.raises(DatasetError, match=r"labels.json: found no 5, expected images \(id, file_name\)"):
-        add_image_labels(records, names, ImageLabels(str(file), ("in", "out")))
+        add_image_labels(records, names, ImageLabels(str(file), ("in", "out")), str(tmp_path))
     file.write_text(json.dumps(_coco(categories=[{"id": 9, "name": "oot"}, {"id": 1, "name": "in"}])))
     with pytest.raises(DatasetError, match=r"'sub/a.jpg': found 'oot', .*did you mean 'out'"):
-        add_image_labels(records, names, ImageLabels(str(file), ("in", "out")))
+        add_image_labels(records, names, ImageLabels(str(file), ("in", "out")), str(tmp_path))
 
 
 def test_images_are_counted_by_class():

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 
 from mtl_d2.data import MultiTaskDatasetMapper, get_records
@@ -31,6 +32,11 @@ def test_the_pixels_are_drawn_from_the_samples_state_and_all_alike():
 def test_an_empty_map_and_one_of_void_stay():
     for sem_seg in (np.zeros((0, 5), np.uint8), np.full((3, 4), 255, np.uint8)):
         assert np.array_equal(limited(sem_seg, 1), sem_seg)
+
+
+def test_a_negative_limit_is_named():
+    with pytest.raises(ValueError, match="PIXELS_PER_CLASS: found -5, expected a number of pixels, 0 for all"):
+        MultiTaskDatasetMapper(tiny_cfg(**{"MODEL.MTL.SEM_SEG_HEAD.PIXELS_PER_CLASS": -5}), True)
 
 
 def test_the_mapper_limits_the_semantic_target_and_not_the_edges():

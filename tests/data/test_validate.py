@@ -1,5 +1,6 @@
 import copy
 import json
+from contextlib import nullcontext
 
 import cv2
 import numpy as np
@@ -189,6 +190,38 @@ def test_preflight_names_the_key_that_disagrees(cfg, key, value, message):
 def test_class_counts_of_tasks_that_are_not_trained_do_not_matter(cfg):
     cfg.MODEL.MTL.TASKS = ["edge"]
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = 80
+    preflight(cfg)
+
+
+@pytest.mark.parametrize("tasks", [["edge"], ["edge_coupling", "instance"], ["classification"]])
+@pytest.mark.parametrize(("of_image", "of_edges"), [("sem_seg", ""), ("instances", "semantic")])
+def test_void_of_maps_that_other_labels_are_made_from_is_the_datasets(cfg, tasks, of_image, of_edges):
+    """Otherwise the outline of void would be an edge in training, and ignored in the score."""
+    cfg.MODEL.MTL.TASKS = tasks
+    cfg.INPUT.MTL.IMAGE_LABELS, cfg.INPUT.MTL.EDGE.SOURCE = of_image, of_edges
+    cfg.MODEL.MTL.CLASSIFICATION_HEAD.NUM_CLASSES = 3 if of_image == "sem_seg" else 2
+    cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 54  # of a task that is not trained
+    preflight(cfg)
+    cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE = 20
+    reads_map = tasks != ["classification"] or of_image == "sem_seg"
+    with pytest.raises(DatasetError, match="IGNORE_VALUE: found 20, expected 255") if reads_map else nullcontext():
+        preflight(cfg)
+    cfg.INPUT.MTL.IMAGE_LABELS, cfg.INPUT.MTL.EDGE.SOURCE = "instances", "instance"
+    cfg.MODEL.MTL.CLASSIFICATION_HEAD.NUM_CLASSES = 2
+    preflight(cfg)
+
+
+def test_preflight_names_the_key_whose_source_an_image_lacks(cfg, records):
+    cfg.MODEL.MTL.TASKS = ["edge"]
+    for record in records:
+        record["edge_source"] = "instance"
+    del records[1]["sem_seg_file_name"]
+    preflight(cfg)
+    cfg.INPUT.MTL.EDGE.SOURCE = "union"
+    message = r"b.jpg: INPUT.MTL.EDGE.SOURCE 'union' needs 'sem_seg_file_name', .* take another source"
+    with pytest.raises(DatasetError, match=message):
+        preflight(cfg)
+    records[1]["edge_file_name"] = records[0]["sem_seg_file_name"]  # a file of its own: nothing is derived
     preflight(cfg)
 
 

@@ -86,7 +86,8 @@ def test_hardest_is_a_stable_sort(count):
 
 
 def test_a_loss_that_is_not_a_number_is_kept_so_that_the_training_sees_it():
-    assert hardest(torch.tensor([1.0, math.nan, 2.0]), 1)[1]
+    assert hardest(torch.tensor([1.0, math.nan, 2.0, 0.5]), 2).tolist() == [False, True, True, False]
+    assert hardest(torch.tensor([math.nan, 1.0, math.nan, math.inf]), 2).tolist() == [True, False, True, False]
     assert HardPixels(threshold=0.5, min_kept=0).choose(torch.tensor([0.1, math.nan])).tolist() == [False, True]
 
 

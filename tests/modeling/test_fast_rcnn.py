@@ -86,6 +86,16 @@ def test_focal_without_focus_is_the_binary_cross_entropy_per_foreground_region(f
     assert torch.allclose(losses["loss_cls"], expected)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("FOCAL_GAMMA", -1.0), ("FOCAL_GAMMA", float("nan")), ("FOCAL_ALPHA", 1.0), ("FOCAL_ALPHA", 25.0)],
+)
+def test_an_option_of_focal_out_of_range_is_named(focal_cfg, key, value):
+    focal_cfg.MODEL.MTL.ROI_BOX_HEAD[key] = value
+    with pytest.raises(ValueError, match=f"MODEL.MTL.ROI_BOX_HEAD.{key} is {value}, expected "):
+        build(focal_cfg)
+
+
 def test_focal_leaves_the_box_loss_alone_and_the_background_column_untrained(focal_cfg):
     proposals = [make_proposals(0, 2, 3)]
     predictor, reference = build(focal_cfg), build(focal_cfg, FastRCNNOutputLayers)

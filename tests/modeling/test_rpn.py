@@ -216,3 +216,14 @@ def test_the_weighted_objectness_is_torchs_cross_entropy_with_that_positive_weig
 def test_a_positive_weight_out_of_range_is_named(rcnn_cfg, input_shape, value):
     with pytest.raises(ValueError, match=f"MODEL.MTL.RPN.POSITIVE_WEIGHT is {value}, expected a finite number above 0"):
         weighted(rcnn_cfg, input_shape, value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("FOCAL_GAMMA", -1.0), ("FOCAL_GAMMA", float("nan")), ("FOCAL_ALPHA", 1.0), ("FOCAL_ALPHA", 25.0)],
+)
+def test_an_option_of_focal_out_of_range_is_named(rcnn_cfg, input_shape, key, value):
+    rcnn_cfg.MODEL.MTL.RPN[key] = value
+    weighted(rcnn_cfg, input_shape, 1.0)  # cross-entropy does not read it
+    with pytest.raises(ValueError, match=f"MODEL.MTL.RPN.{key} is {value}, expected "):
+        weighted(rcnn_cfg, input_shape, 1.0, objectness="focal")

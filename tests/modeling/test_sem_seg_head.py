@@ -44,6 +44,11 @@ def test_focal_without_focus_is_cross_entropy():
     torch.testing.assert_close(focal(_features(), _targets())[1]["loss_sem_seg"], expected)
 
 
+def test_a_focus_out_of_range_is_named():
+    with pytest.raises(ValueError, match="MODEL.MTL.SEM_SEG_HEAD.FOCAL_GAMMA is -1.0, expected a finite number of 0"):
+        SemSegCriterion(3, loss="focal", focal_gamma=-1.0)
+
+
 def test_focal_is_smaller_and_dice_adds_at_most_one():
     values = {loss: _head(loss)(_features(), _targets())[1]["loss_sem_seg"].item() for loss in ("ce", "focal", "dice")}
     assert 0 < values["focal"] < values["ce"] < values["dice"] <= values["ce"] + 1

@@ -9,6 +9,7 @@ from detectron2.structures import BoxMode
 
 from ..annotations import category_problems, shorten
 from ..datasets.coco_format import annotators_paths, label_path
+from ..description_keys import is_inside, relative_name
 from ..edge_label import EDGE_LABELS
 from ..faults import Fault, Problem
 from ..validate import image_problems
@@ -108,17 +109,16 @@ class CocoFile:
                 record["height"], record["width"] = size
             name = entry.get("file_name")
             if isinstance(name, str) and self._is_inside(name, place):
-                record["file_name"] = os.path.join(self.image_root, name)
-                if owners.setdefault(os.path.normpath(name), place) != place:
-                    found = f"{name!r}, which {owners[os.path.normpath(name)]} has too"
+                record["file_name"] = path = os.path.join(self.image_root, relative_name(name, self.image_root))
+                if owners.setdefault(path, place) != place:
+                    found = f"{name!r}, which {owners[path]} has too"
                     self._report(place, "image_twice", "file_name", found, "one entry a file", "merge the entries")
             self.records.append(record)
             by_id.setdefault(id_, record)
         return by_id
 
     def _is_inside(self, name: str, place: str) -> bool:
-        root, path = os.path.abspath(self.image_root), os.path.abspath(os.path.join(self.image_root, name))
-        if "\0" not in name and path != root and os.path.commonpath([root, path]) == root:
+        if "\0" not in name and is_inside(os.path.join(self.image_root, name), self.image_root):
             return True
         expected = f"a file inside {self.image_root}"
         self._report(place, "path_outside", "file_name", repr(name), expected, "correct the entry")

@@ -98,9 +98,13 @@ def check_edges(record: dict) -> list[Problem]:
 
 def _edge_problems(label: np.ndarray) -> Iterator[Problem]:
     key = "edge_file_name"
-    wrong = sorted(set(np.unique(label).tolist()) - {0, 1, 255})
+    values = set(np.unique(label).tolist())
+    wrong = sorted(values - {0, 1, 255})
     if wrong:
         yield Problem("edge_values", key, f"holds the value {wrong[0]}", "0, and 255 for an edge", "correct the label")
+    elif values >= {1, 255}:
+        found = "holds 1 and 255, both of which are edges: a file cannot have a pixel ignored"
+        yield Problem("edge_values", key, found, "0, and 255 for an edge", "set what is no edge to 0")
     edge = label != 0
     blocks = edge[1:, 1:] & edge[1:, :-1] & edge[:-1, 1:] & edge[:-1, :-1]
     if blocks.sum() > _THICK * max(1, edge.sum()):

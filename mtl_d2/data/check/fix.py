@@ -18,6 +18,7 @@ from PIL import Image
 from mtl_d2.structures import edge_files
 
 from ..datasets.register_description import register_description
+from ..description_keys import relative_name
 from ..schema import DatasetError
 from .coco_json import CocoFile
 from .dataset import DatasetReport
@@ -132,10 +133,12 @@ def _fix_images(coco: CocoFile, by_file: Mapping[str, _Checked], done: Counter[s
     entries, kept = [], []
     for entry in coco.content["images"]:
         name = entry.get("file_name") if isinstance(entry, dict) else None
-        found = by_file.get(os.path.join(coco.image_root, name)) if isinstance(name, str) else None
+        name = relative_name(name, coco.image_root) if isinstance(name, str) else None
+        found = by_file.get(os.path.join(coco.image_root, name)) if name is not None else None
         if found is None or not found.is_readable:
             done["removed images whose file cannot be read"] += 1
             continue
+        entry["file_name"] = name  # an absolute one would lead back to the original
         image = found.report.image
         if image is not None and (entry.get("height"), entry.get("width")) != (image.height, image.width):
             size = image.height, image.width

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from ..description import ALL_IMAGES, Description
+from ..description_keys import relative_name
 from ..schema import DatasetError, DatasetSchema
 
 
@@ -39,7 +40,8 @@ def copied_keys(
     if description.split not in (None, ALL_IMAGES):
         lines = Path(str(description.split)).read_text(encoding="utf-8-sig").splitlines()
         gone = {os.path.normpath(path) for path in removed}
-        kept = [n for n in lines if os.path.normpath(os.path.join(description.images, n.strip())) not in gone]
+        names = [relative_name(line.strip(), description.images) for line in lines]
+        kept = [n for n in names if os.path.normpath(os.path.join(description.images, n)) not in gone]
         (folder / "split.txt").write_text("".join(f"{name}\n" for name in kept), encoding="utf-8")
         copied["split"] = "split.txt"
     for key, name in (("semantic", "semantic"), ("edges", "edges")):

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from mtl_d2.data.converters.annotations import annotations_from_ids
-from mtl_d2.data.converters.files import inside, read_json, read_pixels, require_folder
+from mtl_d2.data.converters.files import name_inside, read_json, read_pixels, require_folder
 from mtl_d2.data.converters.split import Item, Labels, Split
 from mtl_d2.data.schema import DatasetError
 
@@ -66,10 +66,10 @@ def _find_split(source: Path, name: str) -> Split:
 def _item(annotation: dict[str, Any], entries: Mapping[int, dict], images: Path, folder: Path, file: Path) -> Item:
     image = entries[annotation["image_id"]]
     where = f"{file}: 'file_name' of image {image['id']}"
-    inside(images, image["file_name"], where)
-    png = inside(folder, annotation["file_name"], where)
+    file_name = name_inside(images, image["file_name"], where)
+    png = folder / name_inside(folder, annotation["file_name"], where)
     segments = {s["id"]: (s["category_id"], bool(s.get("iscrowd", 0))) for s in annotation["segments_info"]}
-    return Item(image["id"], image["file_name"], (png, segments))
+    return Item(image["id"], file_name, (png, segments))
 
 
 def read_labels(item: Item, *, classes: Mapping[int, int], things: frozenset[int], json_file: Path) -> Labels:

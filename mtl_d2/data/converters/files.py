@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from mtl_d2.data.description_keys import is_inside
 from mtl_d2.data.images import READ_ERRORS, unreadable
 from mtl_d2.data.schema import DatasetError
 
@@ -54,16 +55,21 @@ def read_pixels(path: Path, what: str) -> np.ndarray:
         raise unreadable(str(path), error) from error
 
 
-def inside(folder: Path, name: str, where: str) -> Path:
-    """``folder / name``, which may not leave the folder: the name comes from a downloaded file.
+def name_inside(folder: Path, name: str, where: str) -> str:
+    """The name relative to the folder, without "..", so that it stays inside of any other folder as well.
+
+    Args:
+        folder: that the file lies in.
+        name: as a downloaded file has it; an absolute one is fine where it leads into the folder.
+        where: the file and key of the name, for messages.
 
     Raises:
-        DatasetError: it does; ``where`` says in which file and key the name stands.
+        DatasetError: the name leaves the folder.
     """
-    root, path = os.path.abspath(folder), os.path.abspath(folder / name)
-    if os.path.commonpath([root, path]) != root or path == root:
+    path = os.path.join(folder, name)
+    if not is_inside(path, str(folder)):
         raise DatasetError(f"{where}: found {name!r}, expected a file inside {folder}; correct the entry.")
-    return folder / name
+    return os.path.relpath(path, folder)
 
 
 def few(names: Sequence[Any]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl_d2.data.datasets.coco_json import read_coco_json
-from mtl_d2.data.description_keys import is_inside
+from mtl_d2.data.description_keys import is_inside, relative_name
 from mtl_d2.data.edge_label import EDGE_LABELS
 from mtl_d2.data.schema import DatasetError
 from mtl_d2.data.targets import has_masks
@@ -60,7 +60,7 @@ def load_coco_multitask(
         record = new_record(image, str(image_root), str(json_file))
         record["annotations"] = with_contiguous_ids(coco.annotations.pop(image["id"]), contiguous)
         if sem_seg_root is not None:
-            label = label_path(sem_seg_root, image["file_name"])
+            label = label_path(sem_seg_root, os.path.relpath(record["file_name"], image_root))
             if not partial or os.path.isfile(label):
                 record["sem_seg_file_name"] = label
         records.append(record)
@@ -72,14 +72,14 @@ def new_record(image: Mapping[str, Any], image_root: str, source: str) -> dict[s
     """The record of an image without its labels.
 
     Args:
-        image: ``id``, ``file_name`` (relative to the folder of the images), ``height`` and ``width`` in pixels.
+        image: ``id``, ``file_name`` (in the folder of the images), ``height`` and ``width`` in pixels.
         image_root: the folder of the images.
         source: the file that names the image.
 
     Raises:
         DatasetError: the name leaves ``image_root``.
     """
-    path = os.path.join(image_root, image["file_name"])
+    path = os.path.join(image_root, relative_name(image["file_name"], image_root))
     # Links inside the folder are the user's own; a path in a downloaded file is not.
     if not is_inside(path, image_root):
         raise DatasetError(

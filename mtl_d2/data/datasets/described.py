@@ -34,7 +34,7 @@ def load_described(description: Description) -> list[dict]:
     coco = read_coco_json(description.instances) if description.instances else None
     images = list_images(description, coco)
     records = [new_record(image, description.images, image["source"]) for image in images]
-    names = [os.path.normpath(image["file_name"]) for image in images]
+    names = [image["file_name"] for image in images]
     if coco is not None:
         _add_annotations(records, coco, description)
     semantic = description.semantic
@@ -48,7 +48,7 @@ def load_described(description: Description) -> list[dict]:
         where = f"{description.source}: 'edges.folder'"
         _add_files(records, names, description.edges.folder, "edge_file_name", where=where, annotators=True)
     if description.image_labels is not None:
-        add_image_labels(records, names, description.image_labels)
+        add_image_labels(records, names, description.image_labels, description.images)
     derive_edges_where_labelled(records, description.edges.derive, f"dataset '{description.name}'")
     return records
 

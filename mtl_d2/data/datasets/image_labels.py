@@ -1,16 +1,15 @@
 """Labels of whole images, from a json {image name: [class names]}, or one of COCO's form."""
 
 import json
-import os
 from collections.abc import Sequence
 from typing import Any
 
 from mtl_d2.data.description import ImageLabels
-from mtl_d2.data.description_keys import did_you_mean
+from mtl_d2.data.description_keys import did_you_mean, relative_name
 from mtl_d2.data.schema import DatasetError
 
 
-def add_image_labels(records: Sequence[dict], names: Sequence[str], labels: ImageLabels) -> None:
+def add_image_labels(records: Sequence[dict], names: Sequence[str], labels: ImageLabels, folder: str) -> None:
     """Set ``image_labels``, the sorted contiguous class ids, on the records of the images that the json lists.
 
     Args:
@@ -18,6 +17,7 @@ def add_image_labels(records: Sequence[dict], names: Sequence[str], labels: Imag
         names: of the images, relative to their folder.
         labels: the json and the classes. It may list other images too, such as those of another split. Of COCO's form,
             it has ``images``, ``categories``, and an annotation (``image_id``, ``category_id``) for each label.
+        folder: of the images.
 
     Raises:
         DatasetError: the file is no json of that form, names an unknown class, or lists none of the images.
@@ -32,7 +32,7 @@ def add_image_labels(records: Sequence[dict], names: Sequence[str], labels: Imag
         raise DatasetError(f"{labels.file}: found a {found}, expected {{image name: [class names]}}; correct it.")
     if isinstance(content.get("annotations"), list) and isinstance(content.get("images"), list):
         content = _from_coco(content, labels.file)
-    ids = {os.path.normpath(name): _class_ids(labels, name, classes) for name, classes in content.items()}
+    ids = {relative_name(name, folder): _class_ids(labels, name, classes) for name, classes in content.items()}
     for record, name in zip(records, names, strict=True):
         if name in ids:
             record["image_labels"] = ids[name]

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from mtl_d2.data.datasets.coco_json import CocoJson
 from mtl_d2.data.description import ALL_IMAGES, Description
-from mtl_d2.data.description_keys import is_inside
+from mtl_d2.data.description_keys import is_inside, relative_name
 from mtl_d2.data.images import READ_ERRORS, upright_size
 from mtl_d2.data.schema import DatasetError
 
@@ -28,13 +28,14 @@ def list_images(description: Description, coco: CocoJson | None) -> list[dict[st
         DatasetError: the split names an image twice, there is no image, or one that the json does not list cannot be
             read.
     """
-    listed = {os.path.normpath(image["file_name"]): image for image in coco.images} if coco else {}
+    folder = description.images
+    listed = {relative_name(image["file_name"], folder): image for image in coco.images} if coco else {}
     if description.split in (None, ALL_IMAGES):
-        source = description.instances if coco and description.split is None else description.images
-        names = list(listed) if coco and description.split is None else list(_image_names(description.images))
+        source = description.instances if coco and description.split is None else folder
+        names = list(listed) if coco and description.split is None else list(_image_names(folder))
     else:
         source = description.split
-        names = _split_names(source)
+        names = _split_names(source, folder)
     if not names:
         raise DatasetError(f"{description.source}: found no image in {source}, expected one or more; correct the path.")
     unlisted = [name for name in names if name not in listed]
@@ -44,15 +45,15 @@ def list_images(description: Description, coco: CocoJson | None) -> list[dict[st
         image = listed.get(name)
         if image is None:
             image = {"id": name, "file_name": name, "height": sizes[name][0], "width": sizes[name][1]}
-        images.append({**image, "source": source})
+        images.append({**image, "file_name": name, "source": source})
     return images
 
 
-def _split_names(path: str) -> list[str]:
-    """Names of images, one a line."""
+def _split_names(path: str, folder: str) -> list[str]:
+    """Names of images relative to their folder, one a line."""
     try:
         with open(path, encoding="utf-8-sig") as file:
-            names = [os.path.normpath(line.strip()) for line in file if line.strip()]
+            names = [relative_name(line.strip(), folder) for line in file if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path}: cannot be read ({error}), expected a name of an image a line in UTF-8.") from error
     if len(set(names)) < len(names):

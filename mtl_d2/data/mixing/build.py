@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from detectron2.config import CfgNode
 
-from ..labels import is_labelled, task_labels
+from ..labels import label_table, task_labels
 from .mixture import Mixture
 from .quota import needed_images
 from .rarity import image_factors
@@ -50,8 +50,7 @@ def build_mixture(
     mtl = cfg.DATALOADER.MTL
     keys = task_labels(cfg)
     tasks = [task for task in cfg.MODEL.MTL.TASKS if task in keys]
-    labels = np.array([[is_labelled(record, task, keys) for task in tasks] for record in records], bool)
-    labels = labels.reshape(len(records), len(tasks))
+    labels = label_table(records, tasks, keys)
     quota = _quota_labels(labels, tasks, mtl.TASK_QUOTA_STEPS, batch_size)
     rated = labels[:, [tasks.index(task) for task in mtl.TASK_RATIOS]]
     groups = _group(cfg, image_factors(cfg, records), dataset_ids, rated, quota)

@@ -23,7 +23,7 @@ def image_factors(cfg: CfgNode, records: Sequence[Record]) -> np.ndarray:
         records: of the images.
 
     Raises:
-        ValueError: a threshold without a kind of classes that it could act on.
+        ValueError: a key without a task whose labels it could act on.
     """
     mtl, tasks = cfg.DATALOADER.MTL, cfg.MODEL.MTL.TASKS
     rare, frequent = cfg.DATALOADER.REPEAT_THRESHOLD, mtl.UNDERSAMPLE_FREQUENT
@@ -38,7 +38,12 @@ def image_factors(cfg: CfgNode, records: Sequence[Record]) -> np.ndarray:
             )
         by_kind = np.stack([rarity_factors(classes, rare, frequent) for classes in kinds])
         factors = np.nan_to_num(np.fmax.reduce(by_kind), nan=1.0)
-    if mtl.UNDERSAMPLE_EMPTY < 1 and "instance" in tasks:
+    if mtl.UNDERSAMPLE_EMPTY < 1:
+        if "instance" not in tasks:
+            raise ValueError(
+                f"DATALOADER.MTL.UNDERSAMPLE_EMPTY: found {mtl.UNDERSAMPLE_EMPTY} with the tasks {list(tasks)}, "
+                "expected the task instance, whose labels say which images have no object; set it to 1."
+            )
         empty = np.array([is_labelled(record, "instance") and not has_objects(record) for record in records])
         factors = np.where(empty, factors * mtl.UNDERSAMPLE_EMPTY, factors)
     return factors

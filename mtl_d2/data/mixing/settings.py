@@ -12,13 +12,18 @@ _KEY = "DATALOADER.MTL"
 
 
 def check_settings(cfg: CfgNode) -> None:
-    """Raise ValueError for a value of DATALOADER.MTL that is out of its range, naming the key."""
+    """Raise ValueError for a value of DATALOADER.MTL that is out of its range or cannot act, naming the key."""
     mtl = cfg.DATALOADER.MTL
     _check_dataset_ratios(mtl.DATASET_RATIOS, cfg.DATASETS.TRAIN)
     _check_task_ratios(mtl.TASK_RATIOS, cfg.MODEL.MTL.TASKS)
     for name in ("TASK_QUOTA_STEPS", "SIZE_BUCKETS"):
         if mtl[name] < 0:
             raise ValueError(f"{_KEY}.{name}: found {mtl[name]}, expected a number from 1, or 0 for none.")
+    if mtl.SIZE_BUCKETS and cfg.INPUT.MTL.LSJ.ENABLED:
+        raise ValueError(
+            f"{_KEY}.SIZE_BUCKETS: found {mtl.SIZE_BUCKETS} with INPUT.MTL.LSJ.ENABLED, which gives all images the "
+            "size INPUT.MTL.LSJ.SIZE; set SIZE_BUCKETS 0."
+        )
     if not 0 < mtl.UNDERSAMPLE_EMPTY <= 1:
         raise ValueError(f"{_KEY}.UNDERSAMPLE_EMPTY: found {mtl.UNDERSAMPLE_EMPTY}, expected a share in (0, 1].")
     rare, frequent = cfg.DATALOADER.REPEAT_THRESHOLD, mtl.UNDERSAMPLE_FREQUENT

@@ -1,5 +1,6 @@
 """Labels of a whole image from pooled features."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -9,7 +10,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from torch import Tensor, nn
 
-from ...losses import asymmetric_loss, focal_prior_bias, multi_label_bce_loss, multi_label_focal_loss
+from ...losses import asymmetric_loss, check_focal, focal_prior_bias, multi_label_bce_loss, multi_label_focal_loss
 from ..class_weights import ClassWeights, Weights
 from .build import CLASSIFICATION_HEADS_REGISTRY
 
@@ -147,8 +148,14 @@ def _configured_loss(head: CfgNode) -> Loss:
     if head.LOSS not in LOSSES:
         raise ValueError(f"{KEY}.LOSS is {head.LOSS!r}: expected one of {list(LOSSES)}")
     if head.LOSS == "focal":
+        check_focal(KEY, gamma=head.FOCAL_GAMMA, alpha=head.FOCAL_ALPHA)
         return partial(multi_label_focal_loss, alpha=head.FOCAL_ALPHA, gamma=head.FOCAL_GAMMA)
     if head.LOSS == "asymmetric":
         options = head.ASYMMETRIC
+        for key in ("GAMMA_POS", "GAMMA_NEG"):
+            if not 0 <= options[key] < math.inf:
+                raise ValueError(f"{KEY}.ASYMMETRIC.{key} is {options[key]}, expected a finite number of 0 or more")
+        if not 0 <= options.SHIFT < 1:
+            raise ValueError(f"{KEY}.ASYMMETRIC.SHIFT is {options.SHIFT}, expected a probability in [0, 1)")
         return partial(asymmetric_loss, gamma_pos=options.GAMMA_POS, gamma_neg=options.GAMMA_NEG, shift=options.SHIFT)
     return multi_label_bce_loss

@@ -12,7 +12,7 @@ from detectron2.structures import Instances
 from fvcore.nn import giou_loss, sigmoid_focal_loss, smooth_l1_loss
 from torch import Tensor
 
-from mtl_d2.losses import focal_prior_bias, iou_loss, masked_cross_entropy
+from mtl_d2.losses import check_focal, focal_prior_bias, iou_loss, masked_cross_entropy
 
 from ..class_weights import ClassWeights, Weights
 
@@ -58,7 +58,7 @@ class MultiTaskFastRCNNOutputLayers(FastRCNNOutputLayers):
             kwargs: those of FastRCNNOutputLayers; `box_reg_loss_type` may be "iou" too.
 
         Raises:
-            ValueError: unknown `cls_loss`, or a wrong class weight.
+            ValueError: unknown `cls_loss`, an option of focal out of its range, or a wrong class weight.
         """
         super().__init__(input_shape, **kwargs)
         if cls_loss not in ("ce", "focal"):
@@ -73,6 +73,7 @@ class MultiTaskFastRCNNOutputLayers(FastRCNNOutputLayers):
             classes="each of MODEL.ROI_HEADS.NUM_CLASSES and, at last, one for the background",
         )
         if cls_loss == "focal":
+            check_focal("MODEL.MTL.ROI_BOX_HEAD", gamma=focal_gamma, alpha=focal_alpha)
             with torch.no_grad():
                 self.cls_score.bias[: self.num_classes] = focal_prior_bias()
 

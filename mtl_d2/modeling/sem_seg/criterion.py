@@ -6,7 +6,7 @@ from typing import Any
 from detectron2.config import CfgNode, configurable
 from torch import Tensor, nn
 
-from ...losses import HardPixels, dice_loss, masked_cross_entropy, softmax_focal_loss
+from ...losses import HardPixels, check_focal, dice_loss, masked_cross_entropy, softmax_focal_loss
 from ..class_weights import ClassWeights, Weights
 
 CRITERIA = ("ce", "focal", "dice")
@@ -27,7 +27,7 @@ class SemSegCriterion(nn.Module):
         loss_weight: within the task.
 
     Raises:
-        ValueError: the criterion is unknown, or a class weight is wrong.
+        ValueError: the criterion is unknown, focal_gamma is out of its range, or a class weight is wrong.
     """
 
     @configurable
@@ -54,6 +54,8 @@ class SemSegCriterion(nn.Module):
             classes="each of MODEL.SEM_SEG_HEAD.NUM_CLASSES",
         )
         self.hard_pixels = hard_pixels or HardPixels()
+        if loss == "focal":
+            check_focal("MODEL.MTL.SEM_SEG_HEAD", gamma=focal_gamma)
         self.pixel_loss = partial(softmax_focal_loss, gamma=focal_gamma) if loss == "focal" else masked_cross_entropy
         self.uses_dice = loss == "dice"
 

@@ -68,6 +68,13 @@ def test_a_valid_set_is_copied_unchanged_by_links_or_files(tmp_path):
     assert sorted(copied.values()) == sorted(toy.files.values()) and not any(path.is_symlink() for path in copied)
 
 
+def test_an_absolute_name_leads_to_the_copy_afterwards(tmp_path):
+    toy = valid_set()
+    toy.content["images"][2]["file_name"] = str(tmp_path / "data" / "images" / "2.png")
+    _, faults = fixed(toy, tmp_path)
+    assert faults == [] and content(tmp_path) == valid_set().content
+
+
 def test_boxes_are_clipped_and_taken_from_masks_to_the_pixel(tmp_path):
     toy = valid_set()
     toy.annotation(0)["bbox"] = [-3, 6, 15, 10]  # clipped, it fits the mask but for 4 pixels on the left

@@ -8,6 +8,7 @@ import yaml
 from mtl_d2.data import DatasetError
 from mtl_d2.data.converters import convert_dataset
 from mtl_d2.evaluation.edge_ground_truth import annotator_edges, ground_truth_edges
+from mtl_d2.structures import read_bsds_boundaries
 from tests.data.converters.loading import load, photo, read, train_one_step, write_image
 
 LANDSCAPE, PORTRAIT = (48, 65), (65, 48)
@@ -19,12 +20,12 @@ def line(size: tuple[int, int], row: int) -> np.ndarray:
     return edges
 
 
-def write_mat(path, boundaries: list[np.ndarray]) -> None:
+def write_mat(path, boundaries: list[np.ndarray], *, compressed: bool = False) -> None:
     cells = np.empty((1, len(boundaries)), object)
     for i, edges in enumerate(boundaries):
         cells[0, i] = {"Segmentation": np.ones(edges.shape, np.uint16), "Boundaries": edges}
     path.parent.mkdir(parents=True, exist_ok=True)
-    scipy.io.savemat(path, {"groundTruth": cells})
+    scipy.io.savemat(path, {"groundTruth": cells}, do_compression=compressed)
 
 
 @pytest.fixture
@@ -144,3 +145,19 @@ def test_wrong_input_is_one_sentence(source, tmp_path, spoil, message):
     spoil(source / "BSDS500" / "data" / "groundTruth" / "train")
     with pytest.raises(DatasetError, match=message):
         convert(source, tmp_path / "out")
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_file_with_a_wrong_byte_is_named_or_read(tmp_path, compressed):
+    path = tmp_path / "a.mat"
+    write_mat(path, [line(LANDSCAPE, row) for row in (7, 20)], compressed=compressed)
+    data = path.read_bytes()
+    named = 0
+    for position in range(0, len(data), len(data) // 60):
+        path.write_bytes(data[:position] + bytes([data[position] ^ 0x55]) + data[position + 1 :])
+        try:
+            read_bsds_boundaries(path)
+        except ValueError as error:
+            assert str(path) in str(error)
+            named += 1
+    assert named > (30 if compressed else 0)

@@ -131,6 +131,24 @@ def test_it_is_read_back_and_trained_on(source, tmp_path):
     assert losses["loss_sem_seg"] > 0 and losses["loss_mask"] > 0 and losses["loss_edge"] > 0
 
 
+@pytest.mark.parametrize("to_images", ["{source}/val2017", "../../coco/val2017"])
+def test_names_that_go_round_about_into_the_image_folder_write_below_the_output_alone(source, tmp_path, to_images):
+    """Below another folder, such a name would lead to the image itself, or out of the output."""
+    images = source / "val2017"
+    write_image(images / "285.png", photo(H, W))
+    content = json.loads((source / "annotations" / "panoptic_val2017.json").read_text())
+    content["images"][0]["file_name"] = f"{to_images.format(source=source)}/285.png"
+    save(source, content)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    convert(source, tmp_path / "out", copy=True)
+    files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert {path: files[path] for path in before} == before
+    assert all(path.is_relative_to(tmp_path / "out") for path in set(files) - set(before))
+    assert files[tmp_path / "out/images/val2017/285.png"] == before[images / "285.png"]
+    assert (read(tmp_path / "out/semantic/val2017/285.png")[REGIONS[SKY]] == 3).all()
+    load(tmp_path / "out" / "val2017.yaml")
+
+
 def _unknown_segment(source, content):
     content["annotations"][0]["segments_info"].pop(0)
 

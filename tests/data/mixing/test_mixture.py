@@ -164,6 +164,12 @@ def test_a_frequent_class_is_no_rare_one():
         build_mixture(cfg, *make_records((3, ALL)), 1)
 
 
+def test_images_of_one_size_have_no_buckets():
+    options = {"DATALOADER.MTL.SIZE_BUCKETS": 3, "INPUT.MTL.LSJ.ENABLED": True}
+    with pytest.raises(ValueError, match="SIZE_BUCKETS: found 3 with INPUT.MTL.LSJ.ENABLED, .*; set SIZE_BUCKETS 0"):
+        build_mixture(tiny_cfg(**options), *make_records((3, ALL)), 1)
+
+
 def test_a_batch_too_small_for_the_quota_is_refused():
     parts = [(5, ("instance",)), (5, ("sem_seg",)), (5, ("edge",))]
     with pytest.raises(ValueError, match="SOLVER.IMS_PER_BATCH: found 2, expected at least 3"):

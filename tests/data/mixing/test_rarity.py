@@ -45,7 +45,10 @@ def test_empty_images_are_thinned_and_unlabelled_ones_are_not():
     records = [record(0), record(), record(crowds=(0,)), {"sem_seg_file_name": "a.png"}]
     assert image_factors(cfg, records).tolist() == [1, 0.25, 0.25, 1]
     cfg.MODEL.MTL.TASKS = ["sem_seg"]
-    assert image_factors(cfg, records).tolist() == [1] * 4
+    with pytest.raises(
+        ValueError, match=r"UNDERSAMPLE_EMPTY: found 0.25 with the tasks \['sem_seg'\], expected .* insta"
+    ):
+        image_factors(cfg, records)
 
 
 def test_crowds_make_no_class_frequent():
