@@ -17,7 +17,7 @@ from mtl_d2.testing import ALL_TASKS, tiny_cfg
 
 from .toy import labelled_images, multitask_network
 
-STEPS, SEED = 3, 5
+STEPS, SEED = 4, 5
 METHODS = sorted(name for name, _ in BALANCER_REGISTRY)
 GRADIENT_METHODS = [
     *("pcgrad", "mgda", "cagrad", "imtl_g", "nash_mtl", "aligned_mtl", "upgrad", "gradnorm"),
@@ -45,10 +45,18 @@ def labels(step: int, rank: int) -> tuple[str, ...]:
     return ALL_TASKS[:2] if step == 2 or (step, rank) == (1, 1) else ALL_TASKS
 
 
+def ignored(step: int, rank: int) -> tuple[str, ...]:
+    """In step 0 rank 1 (or part 1) has edges, all of them ignored, in step 3 everybody has."""
+    return ("edge",) if step == 3 or (step, rank) == (0, 1) else ()
+
+
 def shards(*ranks: int) -> Callable[[int], Iterator[list[dict]]]:
+    def images(step: int, rank: int) -> list[dict]:
+        return labelled_images(step, rank, labels(step, rank), ignored=ignored(step, rank))
+
     def load(start: int) -> Iterator[list[dict]]:
         for step in range(start, 100):
-            yield [image for rank in ranks for image in labelled_images(step, rank, labels(step, rank))]
+            yield [image for rank in ranks for image in images(step, rank)]
 
     return load
 
@@ -165,6 +173,22 @@ def test_an_absent_task_changes_nothing_of_its_state(case: str) -> None:
             assert torch.equal(value, before[key]), key
         elif value.shape[:1] == (len(ALL_TASKS),):
             assert torch.equal(value[row], before[key][row]), key
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case not in ("dwa", "rlw")])  # which share out a sum
+@pytest.mark.parametrize("parts", [1, 2])
+def test_labels_that_are_all_ignored_are_as_absent_ones(case: str, parts: int) -> None:
+    def load(of_last: dict) -> Iterator[list[dict]]:
+        for step in range(3):
+            yield labelled_images(step, 0, size=4, **(of_last if step == 2 else {}))
+
+    # A period of 2 has its last refresh in step 2.
+    found, expected = (
+        trained(case, 3, load=lambda start, last=last: load(last), accumulate_steps=parts)
+        for last in ({"ignored": ("edge",)}, {"labels": ALL_TASKS[:2]})
+    )
+    for key, value in expected.items():
+        assert torch.equal(found[key], value), key
 
 
 @pytest.mark.parametrize("case", CASES)
