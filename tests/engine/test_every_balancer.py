@@ -12,6 +12,8 @@ from torch import nn
 
 from mtl_d2.balancing import BALANCER_REGISTRY, GradientBalancer, build_balancer
 from mtl_d2.engine.launch import create_ddp, launch
+from mtl_d2.engine.task_schedule import TaskSchedule
+from mtl_d2.engine.task_schedule_hook import TaskScheduleHook
 from mtl_d2.engine.trainer import MultiTaskTrainer
 from mtl_d2.testing import ALL_TASKS, tiny_cfg
 
@@ -61,12 +63,23 @@ def shards(*ranks: int) -> Callable[[int], Iterator[list[dict]]]:
     return load
 
 
-def make_trainer(case: str, load: Callable | None = None, freeze: str = "", **options) -> MultiTaskTrainer:
+FROZEN_AT_FIRST = ("fixed", "gradnorm", "nash_mtl", "mgda on parameters, seldom")
+
+
+def make_trainer(
+    case: str, load: Callable | None = None, freeze: str = "", frozen_steps: int = 0, **options
+) -> MultiTaskTrainer:
+    """``freeze``: the start of names of parameters; ``frozen_steps``: of the backbone by a schedule."""
     model = multitask_network(make_balancer(case))
     for name, p in model.named_parameters():
         p.requires_grad_(not (freeze and name.startswith(freeze)))
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.05, momentum=0.9)
-    return MultiTaskTrainer(create_ddp(model), load or shards(0, 1), optimizer, seed=SEED, **options)
+    entry = {"PART": "backbone", "FROM": 0, "TO": frozen_steps}
+    schedule = TaskSchedule(tasks=ALL_TASKS, max_iter=100, freeze=[entry] if frozen_steps else ())
+    hook = TaskScheduleHook(schedule, model)
+    trainer = MultiTaskTrainer(create_ddp(model), load or shards(0, 1), optimizer, seed=SEED, **options)
+    trainer.register_hooks([hook] if frozen_steps else [])
+    return trainer
 
 
 def state(trainer: MultiTaskTrainer) -> dict[str, torch.Tensor]:
@@ -84,6 +97,8 @@ def _train_all(folder: str) -> None:
     for case in CASES:
         found[case] = trained(case, load=shards(rank))
         found[f"{case} in parts"] = trained(case, load=shards(2 * rank, 2 * rank + 1), accumulate_steps=2)
+    for case in FROZEN_AT_FIRST:
+        found[f"{case} frozen at first"] = trained(case, load=shards(rank), frozen_steps=2)
     found["bad"] = {case: _with_a_bad_rank(case, rank) for case in ("fixed", "famo", "uncertainty", "upgrad")}
     torch.save(found, f"{folder}/{rank}.pth")
 
@@ -132,6 +147,14 @@ def test_two_processes_equal_one_with_their_shards_as_parts(case: str, two_ranks
 def test_two_processes_of_two_parts_equal_one_of_four(case: str, two_ranks: list[dict]) -> None:
     expected = trained(case, load=shards(0, 1, 2, 3), accumulate_steps=4)
     assert_close(two_ranks[0][f"{case} in parts"], expected)
+
+
+@pytest.mark.parametrize("case", FROZEN_AT_FIRST)
+def test_two_processes_equal_one_where_the_backbone_is_frozen_at_first(case: str, two_ranks: list[dict]) -> None:
+    expected = trained(case, accumulate_steps=2, frozen_steps=2)
+    assert not torch.equal(expected["backbone.stem.weight"], trained(case, 2, frozen_steps=2)["backbone.stem.weight"])
+    for rank in two_ranks:
+        assert_close(rank[f"{case} frozen at first"], expected)
 
 
 @pytest.mark.parametrize("case", ["fixed", "famo", "uncertainty", "upgrad"])
