@@ -64,9 +64,7 @@ class Scalarization(Balancer):
         is_weighted_sum = not self.weights_need_losses and next(self.parameters(), None) is None
         return weights, None if is_weighted_sum else balance
 
-    def _weights_and_balance(
-        self, totals: Tensor, tasks: Sequence[str], there: Sequence[int]
-    ) -> tuple[Tensor, Tensor]:
+    def _weights_and_balance(self, totals: Tensor, tasks: Sequence[str], there: Sequence[int]) -> tuple[Tensor, Tensor]:
         rows = self.rows(tasks)
         finite = totals.isfinite().all()
         totals = torch.where(finite, totals, 1.0)  # stands in: what comes of it is not used, but must be finite

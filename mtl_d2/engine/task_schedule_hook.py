@@ -31,7 +31,7 @@ class TaskScheduleHook(HookBase):
         log_period: steps between two entries of ``active/<task>``, the share of the steps with that task.
 
     Raises:
-        ValueError: the schedule names a part that the model lacks.
+        ValueError: the schedule names a part that the model lacks, or freezes a balancer that learns no parameters.
     """
 
     def __init__(self, schedule: TaskSchedule, model: nn.Module, log_period: int = 20) -> None:
@@ -52,6 +52,11 @@ class TaskScheduleHook(HookBase):
         weighs_gradients = isinstance(getattr(model, BALANCER, None), GradientBalancer)
         self._ddp_waits = comm.get_world_size() > 1 and not weighs_gradients
         steps = list(schedule.distinct_steps())
+        if any(BALANCER in schedule.frozen(step) for step in steps) and self.trainable.get(BALANCER) == []:
+            raise ValueError(
+                f"the schedule freezes the balancer, but a {type(self.model.balancer).__name__} learns no parameters: "
+                "leave that out."
+            )
         self._for_good = {part for part in self.parts if all(part in schedule.frozen(step) for step in steps)}
         for part in self._for_good:
             self._require_grad(part, False)
