@@ -33,6 +33,9 @@ class ToyNetwork(nn.Module):
         self.nan_at = nan_at
         self.steps = 0
 
+    def task_of(self, loss_name: str) -> str:
+        return loss_name.removeprefix("loss_")
+
     def forward(self, batch: list[dict]) -> dict[str, torch.Tensor]:
         x = torch.stack([sample["image"] for sample in batch])
         x = self.backbone["fpn_lateral2"](self.backbone["bottom_up"](x).relu())
