@@ -77,7 +77,7 @@ class MultiTaskFPN(nn.Module):
         self.panoptic = panoptic if {"instance", "sem_seg"} <= set(self.branches) else None
         self.patience = LabelPatience(self.branches, label_patience)
         self.active_tasks: Collection[str] | None = None
-        self._task_log = TaskLog()
+        self.task_log = TaskLog()
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -121,6 +121,11 @@ class MultiTaskFPN(nn.Module):
         """The network that answers to a task: this one, for all of them."""
         return self
 
+    def task_of(self, loss_name: str) -> str:
+        """The task that a key of the losses belongs to; for ``loss_<x>`` of none, such as the balancer's, ``<x>``."""
+        owners = (task for task, branch in self.branches.items() if loss_name in branch.loss_names)
+        return next(owners, loss_name.removeprefix("loss_"))
+
     def forward(
         self, batched_inputs: list[dict[str, Any]] | TaskBatch, scales: LabelScales | None = None
     ) -> dict[str, Tensor] | dict[str, dict[str, Tensor]] | list[dict[str, Any]]:
@@ -151,7 +156,7 @@ class MultiTaskFPN(nn.Module):
         if scales is not None:
             return losses
         flat, weights = self.balancer(losses, labelled)
-        self._task_log.write(losses, weights, self.balancer.learned())
+        self.task_log.write(losses, weights, self.balancer.learned())
         return flat
 
     def forward_tasks(

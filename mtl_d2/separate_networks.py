@@ -15,6 +15,7 @@ from .meta_arch import MultiTaskFPN
 from .modeling.panoptic_merge import PanopticMerge
 from .tasks import TaskBranch, get_task, known_tasks
 from .tasks.base import zero_over
+from .tasks.task_log import TaskLog
 
 
 @META_ARCH_REGISTRY.register()
@@ -40,6 +41,8 @@ class SeparateTaskNetworks(nn.Module):
     @configurable
     def __init__(self, *, networks: Mapping[str, MultiTaskFPN], panoptic: PanopticMerge | None = None) -> None:
         super().__init__()
+        for task, network in networks.items():
+            network.task_log = TaskLog((task,))  # two networks may have the same tasks, and the log one entry for each
         self.networks = nn.ModuleDict(networks)
         self.branches: dict[str, TaskBranch] = {task: network.branches[task] for task, network in networks.items()}
         self.active_tasks: Collection[str] | None = None
@@ -64,6 +67,12 @@ class SeparateTaskNetworks(nn.Module):
     def network_of(self, task: str) -> MultiTaskFPN:
         """The network that answers to a task."""
         return self.networks[task]  # type: ignore[return-value]  # a ModuleDict knows modules
+
+    def task_of(self, loss_name: str) -> str:
+        """The task whose network a key of the losses belongs to, see :meth:`forward`."""
+        prefix, _, name = loss_name.rpartition(".")
+        owners = (task for task, branch in self.branches.items() if loss_name in branch.loss_names)
+        return prefix if prefix in self.networks else next(owners, name.removeprefix("loss_"))
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict[str, Any]]:
         """The losses of all networks in training, answers otherwise; see :meth:`MultiTaskFPN.forward`.

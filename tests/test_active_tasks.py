@@ -7,6 +7,7 @@ import torch
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
+from mtl_d2.balancing import UncertaintyBalancer
 from mtl_d2.testing import random_batched_inputs, tiny_cfg
 
 
@@ -59,6 +60,16 @@ def test_each_task_is_logged_however_its_turns_fall(model: torch.nn.Module) -> N
                 model(inputs)
         assert [step for _, step in storage.history("task/edge").values()] == [1, 21]
         assert [step for _, step in storage.history("task/sem_seg").values()] == [0, 20]
+
+
+def test_what_a_balancer_learns_is_logged_as_seldom_as_the_tasks(model: torch.nn.Module) -> None:
+    inputs = random_batched_inputs(1, tasks=("sem_seg",))
+    model.active_tasks = ("sem_seg",)
+    with mock.patch.object(model, "balancer", UncertaintyBalancer({"sem_seg": 1.0})), EventStorage() as storage:
+        for step in (0, 1, 2, 20, 21):
+            storage.iter = step
+            model(inputs)
+        assert [step for _, step in storage.history("balancer/log_variance.sem_seg").values()] == [0, 20]
 
 
 def test_steps_in_which_a_task_is_not_active_do_not_wear_out_its_patience(model: torch.nn.Module) -> None:

@@ -11,7 +11,8 @@ from detectron2.utils.events import EventStorage
 
 from mtl_d2 import SeparateTaskNetworks
 from mtl_d2.engine import load_weights
-from mtl_d2.engine.trainer import seed_step
+from mtl_d2.engine.bad_steps import reason_of
+from mtl_d2.engine.trainer import MultiTaskTrainer, seed_step
 from mtl_d2.tasks import get_task
 from mtl_d2.testing import ALL_TASKS, random_batched_inputs, tiny_cfg
 
@@ -113,6 +114,26 @@ def test_a_task_takes_what_it_depends_on_into_its_network() -> None:
         found = losses_of(model, random_batched_inputs(1))
         assert list(found) == ["edge.loss_sem_seg", "loss_edge", "loss_sem_seg"]
         assert list(model.eval().inference(random_batched_inputs(1), tasks=("edge",))[0]) == ["edge"]
+
+
+def test_what_a_network_depends_on_is_its_own_in_the_log(tmp_path) -> None:
+    with mock.patch.object(get_task("edge"), "depends_on", ("sem_seg",)):
+        model = build(("edge", "sem_seg"), **SEPARATE)
+    names = ["edge.loss_sem_seg", "loss_edge", "loss_sem_seg", "loss_balance"]
+    assert [model.task_of(name) for name in names] == ["edge", "edge", "sem_seg", "balance"]
+    bad = {"edge.loss_sem_seg": torch.tensor(torch.nan)}
+    assert "edge.loss_sem_seg (task 'edge') = nan" in reason_of(model, bad)
+
+    inputs = random_batched_inputs(1)
+    with EventStorage() as storage:
+        losses = model(inputs)
+    for task in ("edge", "sem_seg"):
+        assert storage.history(f"task/{task}").values() == [(losses[f"loss_{task}"].item(), 0)]
+
+    model.active_tasks = ("sem_seg",)
+    trainer = MultiTaskTrainer(model, lambda start: [inputs], torch.optim.SGD(model.parameters(), lr=0.0), seed=5)
+    trainer.train(0, 1)
+    assert {name for name in trainer.storage.latest() if "loss_" in name} == {"loss_sem_seg"}
 
 
 def test_the_weights_of_a_joint_network_are_loaded_into_each_one(tmp_path) -> None:

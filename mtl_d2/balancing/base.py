@@ -15,12 +15,39 @@ TaskLosses = Mapping[str, Mapping[str, Tensor]]
 BALANCE_LOSS = "loss_balance"
 
 
-class Balancer(nn.Module, ABC):
+class TaskWeigher(nn.Module):
+    """What methods that weigh losses and those that weigh gradients have in common: tasks with prior weights.
+
+    Args:
+        weights: ``{task: alpha}`` for the configured tasks, in order.
+
+    Raises:
+        ValueError: a weight is negative or not finite.
+    """
+
+    def __init__(self, weights: Mapping[str, float]) -> None:
+        super().__init__()
+        for task, weight in weights.items():
+            check_weight(task, weight)
+        self.tasks = tuple(weights)
+        self._ignored = {task for task, weight in weights.items() if weight == 0}
+
+    def taking_part(self, tasks: Collection[str]) -> list[str]:
+        """Those of ``tasks`` that are configured and have a prior weight, in the order of the configuration."""
+        return [task for task in self.tasks if task in tasks and task not in self._ignored]
+
+    def learned(self) -> dict[str, Tensor]:
+        """``{name: scalar}`` of what the method has learned, for the log."""
+        return {name: parameter.detach() for name, parameter in self.named_parameters()}
+
+
+class Balancer(TaskWeigher, ABC):
     """Weighs tasks against each other: ``{task: {loss name: scalar}}`` to a flat dict whose sum is minimised.
 
     Anything learned or remembered is a parameter or a buffer, so that a checkpoint holds it. A task without a
     label in the global batch arrives as a zero that only keeps its parameters in the graph: it is passed on, but
-    takes no part in the method, and neither does one whose prior weight is 0.
+    takes no part in the method, and neither does one whose prior weight is 0. A task with labels may have a loss of 0
+    too, where every pixel of its crops is ignored: a method for which that would mean anything leaves it out as well.
 
     Under a plain trainer ``forward``, called once a step, is all there is. A trainer that splits a step into parts
     calls it for each part with the buffers that the step began with, and keeps those of a call with the parts' mean
@@ -43,11 +70,7 @@ class Balancer(nn.Module, ABC):
     prior: Tensor
 
     def __init__(self, weights: Mapping[str, float]) -> None:
-        super().__init__()
-        for task, weight in weights.items():
-            check_weight(task, weight)
-        self.tasks = tuple(weights)
-        self._ignored = {task for task, weight in weights.items() if weight == 0}
+        super().__init__(weights)
         # Not persistent: the config's weights hold, also when a run goes on with other ones.
         self.register_buffer("prior", torch.tensor(list(map(float, weights.values()))), persistent=False)
 
@@ -60,8 +83,9 @@ class Balancer(nn.Module, ABC):
                 global batch (see :func:`task_totals`).
 
         Returns:
-            ``{task: scalar}`` for the same tasks, detached, the prior included; and the scalar ``loss_balance``
-            (see :meth:`forward`), or None for a method that has none in any step.
+            ``{task: scalar}`` for the same tasks, but for those that a loss of 0 leaves out, detached, the prior
+            included; and the scalar ``loss_balance`` (see :meth:`forward`), or None for a method that has none in any
+            step.
         """
 
     def forward(self, losses: TaskLosses, labelled: Collection[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -100,18 +124,11 @@ class Balancer(nn.Module, ABC):
     def idle_parameters(self) -> list[nn.Parameter]:
         """The parameters of the tasks that took no part in the last step.
 
-        They have a zero gradient (DistributedDataParallel waits for one). A trainer sets it to None before the
-        optimizer's step: momentum would move them otherwise.
+        They have a gradient (DistributedDataParallel waits for one): zero, but for a task that is out for its loss of
+        0, which the parts of a split step do not know of each other. A trainer sets it to None before the optimizer's
+        step: that, or momentum, would move them otherwise.
         """
         return []
-
-    def learned(self) -> dict[str, Tensor]:
-        """``{name: scalar}`` of what the method has learned, for the log."""
-        return {name: parameter.detach() for name, parameter in self.named_parameters()}
-
-    def taking_part(self, tasks: Collection[str]) -> list[str]:
-        """Those of ``tasks`` that are configured and have a prior weight, in the order of the configuration."""
-        return [task for task in self.tasks if task in tasks and task not in self._ignored]
 
 
 def task_totals(losses: TaskLosses, labelled: Collection[str]) -> dict[str, Tensor]:

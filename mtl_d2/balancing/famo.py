@@ -62,10 +62,12 @@ class FAMOBalancer(Scalarization):
     def observe_update(self, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> None:
         self._unobserved = -1
         tasks = self.taking_part(before.keys() & after.keys())
-        if not tasks:
+        first, second = (self._average(x, tasks) for x in (before, after))
+        there = self._not_zero(torch.minimum(first.abs(), second.abs()))
+        if not there:
             return
-        rows = self.rows(tasks)
-        first, second = ((self._average(x, tasks) * self.prior[rows] + _EPS).log() for x in (before, after))
+        rows = self.rows([tasks[i] for i in there])
+        first, second = ((x[there] * self.prior[rows] + _EPS).log() for x in (first, second))
         fall = first - second
         finite = fall.isfinite().all()
         with self.unchanged_unless(finite):

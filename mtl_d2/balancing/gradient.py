@@ -1,26 +1,26 @@
 """The interface of methods that weigh the gradients which tasks give to what they share."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .base import check_weight
+from .base import TaskWeigher
 
 CUTS = ("features", "parameters")
 EXACT_PERIOD = 4  # default steps between two exact Jacobians, each of which costs a backward pass of the trunk a task
 
 
-class GradientBalancer(nn.Module, ABC):
+class GradientBalancer(TaskWeigher, ABC):
     """Weighs the gradients of ``alpha_i * L_i`` with respect to the shared part by their inner products.
 
     The weights are for the shared part: a head keeps the gradient of its own loss. ``MultiTaskTrainer`` computes the
     Gramian, so that a plain trainer cannot use such a method.
 
     A task without a label in the global batch has no row, and nothing that is remembered of it changes; neither takes
-    part one whose prior weight is 0. A single task has weight 1.
+    part one whose prior weight is 0, or whose gradient is. A single task has weight 1.
 
     Between two refreshes (``period``) the tasks that have labels keep the weights that each got at the last refresh it
     took part in, 1 before its first. These weights were made for the tasks of that step: where others are absent now,
@@ -39,14 +39,11 @@ class GradientBalancer(nn.Module, ABC):
     stored: Tensor
 
     def __init__(self, weights: Mapping[str, float], *, cut: str = "features", period: int = 0) -> None:
-        super().__init__()
-        for task, weight in weights.items():
-            check_weight(task, weight)
+        super().__init__(weights)
         if cut not in CUTS:
             raise ValueError(f"MODEL.MTL.BALANCER.GRADIENT.CUT is {cut!r}: expected one of {list(CUTS)}")
         if period < 0:
             raise ValueError(f"MODEL.MTL.BALANCER.GRADIENT.PERIOD is {period}: expected 0 or more")
-        self.tasks = tuple(weights)
         self.prior = dict(weights)
         self.cut = cut
         self.period = period or (1 if cut == "features" else EXACT_PERIOD)
@@ -69,32 +66,27 @@ class GradientBalancer(nn.Module, ABC):
     def refresh(self, gramian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:
         """The weights (K,) of a step, see :meth:`weights_from_gramian`; they are stored for the steps to come.
 
-        Where the Gramian is infinite or NaN, as in the first steps in float16, or zero, all weights are 1, and nothing
-        is remembered.
+        Where the Gramian is infinite or NaN, as in the first steps in float16, all weights are 1, and nothing is
+        remembered. That holds too for a task whose gradient is zero, as where every pixel of its crops is ignored: to
+        most methods a row of zeros says to stand still. The others fare as if it were absent.
         """
-        if not (gramian.isfinite().all() and losses.isfinite().all() and gramian.any()):
-            return torch.ones(len(tasks), dtype=torch.float64)
         weights = torch.ones(len(tasks), dtype=torch.float64)
-        if len(tasks) > 1:
-            weights = self.weights_from_gramian(gramian, losses, tasks).double()
-        self.stored[self.rows(tasks)] = weights.to(self.stored)
+        if not (gramian.isfinite().all() and losses.isfinite().all()):
+            return weights
+        there = [i for i, square in enumerate(gramian.diagonal().tolist()) if square > 0]
+        names = [tasks[i] for i in there]
+        if len(there) > 1:
+            weights[there] = self.weights_from_gramian(gramian[there][:, there], losses[there], names).double()
+        self.stored[self.rows(names)] = weights[there].to(self.stored)
         return weights
 
     def last(self, tasks: Sequence[str]) -> Tensor:
         """The weights (K,) that the tasks got last, on the balancer's device."""
         return self.stored[self.rows(tasks)]
 
-    def taking_part(self, tasks: Collection[str]) -> list[str]:
-        """Those of ``tasks`` that are configured and have a prior weight, in the order of the configuration."""
-        return [task for task in self.tasks if task in tasks and self.prior[task] > 0]
-
     def rows(self, tasks: Sequence[str]) -> list[int]:
         """Index of the tasks in buffers of shape (number of configured tasks,)."""
         return [self.tasks.index(task) for task in tasks]
-
-    def learned(self) -> dict[str, Tensor]:
-        """``{name: scalar}`` of what the method has learned, for the log."""
-        return {}
 
     def forward(self, *args: Any) -> Any:
         """

@@ -22,7 +22,7 @@ class GradNormBalancer(GradientBalancer):
 
     The paper's gradients are those of one shared layer; here they are those of the cut: the shared features, or all
     shared parameters. Division by m makes the learning rate one of weights, whatever the unit of the gradients is.
-    ``L_i(0)`` is the loss of the first step that has labels for task i beside another one. The weights of all tasks sum
+    ``L_i(0)`` is the loss of the first step with gradients of task i and another one. The weights of all tasks sum
     to their number; those of a step's tasks keep their sum.
 
     Args:

@@ -9,12 +9,18 @@ from torch import Tensor, nn
 
 from .base import Balancer, average_over_ranks
 
+_NOTHING = 1e-8  # a loss of up to this size says nothing
+
 
 class Scalarization(Balancer):
     """``S(alpha * L, theta)``: a subclass gives S, and its weights dS/dL follow from it.
 
     Its parameters, one a task, stand in a ``ParameterDict`` under the task's name; its buffers have shape (K,), one row
     for each configured task, of which it touches the rows of the tasks that take part alone.
+
+    A task whose loss, averaged over ranks, is 0 is as one without a label where the weights depend on the losses: a
+    logarithm or a product of losses would leave nothing for the others. Elsewhere its weight is what it would be, and
+    nothing is remembered of it; its parameter is an idle one.
 
     A step with a loss that is infinite or NaN on any rank (as the first steps in float16 have) changes no buffer and
     gives theta a zero gradient; weights that are a function of the losses are then the last finite ones, or alpha.
@@ -42,10 +48,15 @@ class Scalarization(Balancer):
 
     def weigh(self, totals: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor | None]:
         tasks = self.taking_part(totals)
-        self._idle = set(self.tasks) - set(tasks)
-        weights, balance = dict.fromkeys(totals, torch.zeros_like(self.prior[0])), torch.zeros_like(self.prior[0])
+        losses = self._average(totals, tasks)
+        there = self._not_zero(losses)
+        self._idle = set(self.tasks) - {tasks[i] for i in there}
+        balance = torch.zeros_like(self.prior[0])
+        weights = dict.fromkeys(self._ignored & totals.keys(), balance)
+        if self.weights_need_losses:
+            tasks, losses, there = [tasks[i] for i in there], losses[there], list(range(len(there)))
         if tasks:
-            found, balance = self._weights_and_balance(self._average(totals, tasks), tasks)
+            found, balance = self._weights_and_balance(losses, tasks, there)
             weights.update(zip(tasks, found.unbind(), strict=True))
         for parameter in self.idle_parameters():
             balance = balance + parameter * 0.0
@@ -53,12 +64,13 @@ class Scalarization(Balancer):
         is_weighted_sum = not self.weights_need_losses and next(self.parameters(), None) is None
         return weights, None if is_weighted_sum else balance
 
-    def _weights_and_balance(self, totals: Tensor, tasks: Sequence[str]) -> tuple[Tensor, Tensor]:
+    def _weights_and_balance(self, totals: Tensor, tasks: Sequence[str], there: Sequence[int]) -> tuple[Tensor, Tensor]:
         rows = self.rows(tasks)
         finite = totals.isfinite().all()
         totals = torch.where(finite, totals, 1.0)  # stands in: what comes of it is not used, but must be finite
-        with self.unchanged_unless(finite):
-            self.remember(totals, tasks)
+        if there:
+            with self.unchanged_unless(finite):
+                self.remember(totals[there], [tasks[i] for i in there])
         with torch.enable_grad():
             losses = (totals * self.prior[rows]).requires_grad_()
             value = self.scalarize(losses, tasks)
@@ -73,7 +85,14 @@ class Scalarization(Balancer):
         return weights, torch.where(finite, balance, 0.0)
 
     def _average(self, totals: Mapping[str, Tensor], tasks: Sequence[str]) -> Tensor:
+        if not tasks:
+            return self.prior[:0]
         return average_over_ranks(torch.stack([totals[task].detach().to(self.prior) for task in tasks]))
+
+    @staticmethod
+    def _not_zero(losses: Tensor) -> list[int]:
+        """Index of the losses (N,) that are not 0, NaN among them; one host sync."""
+        return [i for i, size in enumerate(losses.abs().tolist()) if not size <= _NOTHING]
 
     @contextmanager
     def unchanged_unless(self, finite: Tensor) -> Iterator[None]:

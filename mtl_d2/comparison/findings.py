@@ -191,8 +191,8 @@ def _sum(references: Sequence[Mapping[str, Any] | None]) -> dict[str, float]:
     Neither memory nor time of training: trained one after the other they need the memory of one, and the seconds of a
     run depend on what ran beside it.
     """
-    costs = [reference and reference["cost"] for reference in references]
-    if not costs or not all(costs):
+    costs = [reference["cost"] for reference in references if reference and reference["cost"]]
+    if not costs or len(costs) < len(references):
         return {}
     return {key: sum(cost[key] for cost in costs) for key in ("parameters", "flops", "milliseconds")}
 

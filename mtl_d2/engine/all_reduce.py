@@ -1,20 +1,10 @@
-"""Sums and means over the processes of a job; what there is to do in a job of one is nothing."""
+"""The mean of gradients over the processes of a job; what there is to do in a job of one is nothing."""
 
 from collections.abc import Iterable
 
 import torch
 from detectron2.utils import comm
-from torch import Tensor, nn
-
-
-def mean_over_ranks(tensor: Tensor) -> Tensor:
-    """The mean over all ranks, on each of them."""
-    ranks = comm.get_world_size()
-    if ranks == 1:
-        return tensor
-    tensor = tensor.clone()
-    torch.distributed.all_reduce(tensor)
-    return tensor / ranks
+from torch import nn
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:

@@ -70,13 +70,7 @@ def are_finite(parameters: Iterable[nn.Parameter]) -> bool:
 
 def reason_of(model: nn.Module, losses: Mapping[str, Tensor]) -> str:
     """What became infinite or NaN: a loss with its task and rank, else "". Every rank calls it."""
-    branches = getattr(unwrap(model), "branches", {})
-
-    def task_of(loss_name: str) -> str:
-        owners = [task for task, branch in branches.items() if loss_name in branch.loss_names]
-        return owners[0] if owners else loss_name.removeprefix("loss_")
-
-    return blame(losses, task_of)
+    return blame(losses, getattr(unwrap(model), "task_of", lambda name: name.removeprefix("loss_")))
 
 
 def reason_of_gradients(model: nn.Module) -> str:

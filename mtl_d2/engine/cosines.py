@@ -1,33 +1,33 @@
 """How far the tasks pull the shared features in different directions."""
 
-import time
 from collections.abc import Sequence
+from typing import SupportsFloat
 
 import torch
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch import Tensor
 
-from .all_reduce import mean_over_ranks
+from ..balancing import average_over_ranks
 from .buffers import kept, running_statistics
 from .feature_cut import FeatureCut
+from .stopwatch import Stopwatch
 from .task_step import TaskStep, total
 
 
-def feature_cosines(step: TaskStep) -> dict[str, Tensor | float]:
+def feature_cosines(step: TaskStep) -> dict[str, Tensor | SupportsFloat]:
     """``cosine/<a>/<b>`` of the tasks' gradients at the shared features, by a forward and backward pass of their own.
 
     Nothing that the step computes depends on it: gradients, random state and running statistics stay as they are. Its
     price, ``cosine_seconds``, is a forward pass and the backward passes of the heads.
     """
-    start = time.perf_counter()
-    tasks = step.labelled
+    tasks, watch = step.labelled, Stopwatch(step.network.device)
     gramian = torch.zeros(len(tasks), len(tasks), device=step.network.device)
-    with kept(running_statistics(step.network)), EventStorage():
+    with watch.running(), kept(running_statistics(step.network)), EventStorage():
         for part in range(len(step.parts)):
             gramian += _rows(step, part).gramian(tasks)
-    gramian = mean_over_ranks(gramian) / comm.get_world_size()
-    return {**cosines(gramian, tasks), "cosine_seconds": time.perf_counter() - start}
+    gramian = average_over_ranks(gramian) / comm.get_world_size()
+    return {**cosines(gramian, tasks), "cosine_seconds": watch}
 
 
 def cosines(gramian: Tensor, tasks: Sequence[str]) -> dict[str, Tensor]:

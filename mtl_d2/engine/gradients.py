@@ -1,6 +1,5 @@
 """How a batch becomes gradients, where losses are weighed: one backward pass, or one for each part of the batch."""
 
-import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 
@@ -14,6 +13,7 @@ from .buffers import kept, running_statistics
 from .cosines import feature_cosines
 from .launch import unwrap
 from .precision import Precision
+from .stopwatch import Stopwatch
 from .task_gradients import TaskGradients
 from .task_step import StepGradients, StepLosses, TaskStep, detached, log_tasks, mean_losses, total
 
@@ -55,43 +55,44 @@ class LossGradients(StepGradients):
         cosines = feature_cosines(step) if self.is_cosine_step(iteration) else {}
         balancer = step.network.balancer
         at_once = self.parts == 1 or balancer.weights_need_losses
-        losses, flat, weights, seconds = self._at_once(step) if at_once else self._one_by_one(step)
+        watch = Stopwatch(step.network.device)
+        losses, flat, weights = self._at_once(step, watch) if at_once else self._one_by_one(step, watch)
         totals = task_totals(losses, step.labelled)
         for parameter in balancer.idle_parameters():
             parameter.grad = None
-        self._observed = (step, totals) if balancer.observes_update else None
+        self._observed = (step, totals, watch) if balancer.observes_update else None
         learned = {f"balancer/{name}": value.clone() for name, value in balancer.learned().items()}
         return StepLosses(
-            detached(flat), {**log_tasks(totals, weights), **learned, **cosines, "balance_seconds": seconds}
+            detached(flat), {**log_tasks(totals, weights), **learned, **cosines, "balance_seconds": watch}
         )
 
-    def _at_once(self, step: "TaskStep") -> tuple[TaskLosses, dict[str, Tensor], Mapping[str, Tensor], float]:
+    def _at_once(self, step: TaskStep, watch: Stopwatch) -> tuple[TaskLosses, dict[str, Tensor], Mapping[str, Tensor]]:
         parts = []
         for part in range(self.parts):
             with self._synchronised(part):
                 parts.append(step.forward(part, self.model))
         losses = mean_losses(parts)
-        start = time.perf_counter()
-        flat, weights = step.network.balancer(losses, step.labelled)
-        seconds = time.perf_counter() - start
+        with watch.running():
+            flat, weights = step.network.balancer(losses, step.labelled)
         self.precision.backward(total(flat))
-        return losses, flat, weights, seconds
+        return losses, flat, weights
 
-    def _one_by_one(self, step: "TaskStep") -> tuple[TaskLosses, dict[str, Tensor], Mapping[str, Tensor], float]:
-        balancer, seconds, parts = step.network.balancer, 0.0, []
+    def _one_by_one(
+        self, step: TaskStep, watch: Stopwatch
+    ) -> tuple[TaskLosses, dict[str, Tensor], Mapping[str, Tensor]]:
+        balancer, parts = step.network.balancer, []
         for part in range(self.parts):
             with self._synchronised(part):
                 losses = step.forward(part, self.model)
                 with kept(balancer.buffers()):  # every part meets the balancer as the step found it
-                    start = time.perf_counter()
-                    flat, _ = balancer(losses, step.labelled)
-                    seconds += time.perf_counter() - start
+                    with watch.running():
+                        flat, _ = balancer(losses, step.labelled)
                     self.precision.backward(total(flat) / self.parts)
             parts.append({task: detached(terms) for task, terms in losses.items()})
         losses = mean_losses(parts)
-        with torch.no_grad():
+        with watch.running(), torch.no_grad():
             flat, weights = balancer(losses, step.labelled)  # and remembers the step's mean, once
-        return losses, flat, weights, seconds
+        return losses, flat, weights
 
     def _synchronised(self, part: int) -> AbstractContextManager:
         """DDP averages the gradients over ranks in the backward pass of the last part only."""
@@ -101,11 +102,12 @@ class LossGradients(StepGradients):
     def after_update(self) -> None:
         if self._observed is None:
             return
-        step, before = self._observed
+        step, before, watch = self._observed
         self._observed = None
-        with torch.no_grad(), kept(running_statistics(step.network)), EventStorage():
-            losses = mean_losses([step.forward(part, step.network) for part in range(self.parts)])
-        step.network.balancer.observe_update(before, task_totals(losses, step.labelled))
+        with watch.running():
+            with torch.no_grad(), kept(running_statistics(step.network)), EventStorage():
+                losses = mean_losses([step.forward(part, step.network) for part in range(self.parts)])
+            step.network.balancer.observe_update(before, task_totals(losses, step.labelled))
 
 
 def build_gradients(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import SupportsFloat
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch import Tensor
 
-Scalars = Mapping[str, Tensor | float]
+Scalars = Mapping[str, Tensor | SupportsFloat]
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class LossLog:
         numbers = iter(torch.stack([x.detach().float().to(tensors[0].device) for x in tensors]).tolist())
 
         def floats(scalars: Scalars) -> dict[str, float]:
-            return {key: next(numbers) if isinstance(x, Tensor) else x for key, x in scalars.items()}
+            return {key: next(numbers) if isinstance(x, Tensor) else float(x) for key, x in scalars.items()}
 
         return [StepLog(floats(s.losses), floats(s.others), s.data_time) for s in steps]
 

@@ -1,12 +1,16 @@
 """SOLVER.MTL.PARTS: what a config says of the parts of a network."""
 
 import math
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 from detectron2.config import CfgNode, get_cfg
 
+from ..balancing import build_balancer
 from ..config import add_mtl_config, add_part
+from ..tasks import known_tasks
+from .parts import BALANCER
 
 _PARTS = "SOLVER.MTL.PARTS"
 
@@ -34,7 +38,7 @@ def part_value(cfg: CfgNode, part: str, key: str) -> Any:
 
 
 def check_parts(cfg: CfgNode) -> None:
-    """Raise ValueError, naming the key, for a factor out of its range or steps outside of the run."""
+    """Raise ValueError, naming the key, for a factor out of its range, steps outside of the run, or no parameters."""
     for part, settings in cfg.SOLVER.MTL.PARTS.items():
         _check_factors(f"{_PARTS}.{part}", settings)
         check_steps(f"{_PARTS}.{part}", {"START": settings.START, "STOP": settings.STOP}, cfg.SOLVER.MAX_ITER)
@@ -45,6 +49,7 @@ def check_parts(cfg: CfgNode) -> None:
                 f"{_PARTS}.{part}.STEPS names step {outside[0]}, expected steps between the part's first and last, "
                 f"{start} and {stop}."
             )
+    _check_balancer(cfg)
 
 
 def check_steps(where: str, bounds: dict[str, int], max_iter: int) -> None:
@@ -68,6 +73,20 @@ def _check_factors(where: str, settings: CfgNode) -> None:
         if value is not None and not (math.isfinite(value) and low <= value <= high):
             expected = "a finite number of at least 0" if high == math.inf else f"a number from {low} to {high}"
             raise ValueError(f"{where}.{key} is {value}; expected {expected}.")
+
+
+def _check_balancer(cfg: CfgNode) -> None:
+    """What is said of the balancer as a part acts on its parameters: without any it would be ignored."""
+    own = part_settings(cfg, BALANCER)
+    keys = [f"{_PARTS}.{BALANCER}.{key}" for key, value in own.items() if value != _defaults(BALANCER)[key]]
+    freeze = cfg.SOLVER.MTL.SCHEDULE.FREEZE
+    if any(isinstance(entry, Mapping) and entry.get("PART") == BALANCER for entry in freeze):
+        keys.append(f"SOLVER.MTL.SCHEDULE.FREEZE of {BALANCER}")
+    if keys and not list(build_balancer(cfg, cfg.MODEL.MTL.TASKS, known_tasks()).parameters()):
+        raise ValueError(
+            f"{keys[0]} is set, but MODEL.MTL.BALANCER.NAME {cfg.MODEL.MTL.BALANCER.NAME!r} learns no parameters, so "
+            "that there is nothing to train or freeze: leave it out, or choose one that does, such as 'uncertainty'."
+        )
 
 
 @cache

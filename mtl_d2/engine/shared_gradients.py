@@ -3,20 +3,18 @@
 Each has ``add``, for every part of the step, and ``finish``, which fills in the gradients of the trunk's parameters.
 """
 
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from detectron2.utils import comm
 from torch import Tensor, nn
 
-from ..balancing import GradientBalancer
-from .all_reduce import mean_over_ranks
+from ..balancing import GradientBalancer, average_over_ranks
 from .feature_cut import FeatureCut
 from .precision import seed_step
+from .stopwatch import Stopwatch
 
 
 @dataclass(frozen=True)
@@ -48,18 +46,12 @@ class SharedGradients(ABC):
     """See the module.
 
     Attributes:
-        seconds: spent on what a plain sum would not need.
+        watch: of what a plain sum would not need.
     """
 
     def __init__(self, shared: Shared) -> None:
         self.shared = shared
-        self.seconds = 0.0
-
-    @contextmanager
-    def timed(self) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.seconds += time.perf_counter() - start
+        self.watch = Stopwatch(shared.scale.device)
 
     @abstractmethod
     def add(self, cut: FeatureCut) -> None:
@@ -104,15 +96,15 @@ class AtFeatures(SharedGradients):
         self.cuts: list[FeatureCut] = []
 
     def add(self, cut: FeatureCut) -> None:
-        with self.timed():
+        with self.watch.running():
             self.gramian += cut.gramian(self.shared.tasks)
         self.cuts.append(cut)
 
     def global_gramian(self) -> Tensor:
-        return mean_over_ranks(self.gramian / self.shared.scale**2) / comm.get_world_size()
+        return average_over_ranks(self.gramian / self.shared.scale**2) / comm.get_world_size()
 
     def finish(self, losses: Tensor) -> Tensor:
-        with self.timed():
+        with self.watch.running():
             weights = self.shared.refresh(self.global_gramian(), losses)
         for cut in self.cuts:
             cut.backward(self.weigh(weights))
@@ -122,7 +114,7 @@ class AtFeatures(SharedGradients):
 class OnParameters(SharedGradients):
     """Weights from the Jacobian of the trunk's parameters, (K, P) in float32: one backward pass of the trunk a task.
 
-    All of them are in ``seconds``, the one that a plain sum has too.
+    All of them are timed, the one that a plain sum has too.
     """
 
     def __init__(self, shared: Shared) -> None:
@@ -131,7 +123,7 @@ class OnParameters(SharedGradients):
         self.jacobian = torch.zeros(len(shared.tasks), count, device=shared.scale.device)
 
     def add(self, cut: FeatureCut) -> None:
-        with self.timed():
+        with self.watch.running():
             for row, task in zip(self.jacobian, self.shared.tasks, strict=True):
                 gradients = cut.trunk_gradients(task, self.shared.parameters)
                 for target, gradient in zip(self._split(row), gradients, strict=True):
@@ -139,8 +131,8 @@ class OnParameters(SharedGradients):
                         target.add_(gradient)
 
     def finish(self, losses: Tensor) -> Tensor:
-        with self.timed():
-            self.jacobian = mean_over_ranks(self.jacobian)
+        with self.watch.running():
+            self.jacobian = average_over_ranks(self.jacobian)
             weights = self.shared.refresh(self.jacobian @ self.jacobian.T / self.shared.scale**2, losses)
             gradient = weights.to(self.jacobian) @ self.jacobian
             for p, value in zip(self.shared.parameters, self._split(gradient), strict=True):

@@ -4,8 +4,8 @@ import torch
 from detectron2.utils import comm
 from torch import Tensor
 
-from ..balancing import GradientBalancer, TaskLosses, task_totals
-from .all_reduce import average_gradients, mean_over_ranks
+from ..balancing import GradientBalancer, TaskLosses, average_over_ranks, task_totals
+from .all_reduce import average_gradients
 from .cosines import cosines
 from .feature_cut import FeatureCut
 from .shared_gradients import AtFeatures, OnParameters, Shared, SharedGradients, WithStoredWeights
@@ -42,7 +42,7 @@ class TaskGradients(StepGradients):
             method.add(cut)
         mean = mean_losses(losses)
         totals = task_totals(mean, shared.tasks)
-        weights = method.finish(mean_over_ranks(torch.stack([*totals.values()])) if totals else torch.zeros(0))
+        weights = method.finish(average_over_ranks(torch.stack([*totals.values()])) if totals else torch.zeros(0))
         done = set(shared.parameters) if isinstance(method, OnParameters) else set()
         average_gradients(p for p in step.network.parameters() if p not in done)
         return StepLosses(
@@ -51,7 +51,7 @@ class TaskGradients(StepGradients):
                 **log_tasks(totals, dict(zip(shared.tasks, weights.unbind(), strict=True))),
                 **{f"balancer/{name}": value.clone() for name, value in shared.balancer.learned().items()},
                 **({} if cosine is None else cosines(cosine.global_gramian(), shared.tasks)),
-                "balance_seconds": method.seconds,
+                "balance_seconds": method.watch,
             },
         )
 

@@ -7,8 +7,9 @@ from detectron2.utils import comm
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..balancing import GradientBalancer
 from .launch import share_buffers
-from .parts import find_parts, own_trunk, parameters_of
+from .parts import BALANCER, find_parts, own_trunk, parameters_of
 from .task_schedule import TaskSchedule
 
 
@@ -21,7 +22,8 @@ class TaskScheduleHook(HookBase):
     statistics and leave them as they are (those of rank 0, on all ranks).
 
     In one process the gradients of frozen parts are not computed. DistributedDataParallel waits for all of them, so
-    that there only what is frozen in the whole run costs nothing.
+    that there only what is frozen in the whole run costs nothing. It is not asked where a balancer weighs gradients,
+    and that one must not weigh those of a frozen trunk on two processes when it would not on one.
 
     Args:
         schedule: which tasks and parts are trained in which step.
@@ -29,7 +31,7 @@ class TaskScheduleHook(HookBase):
         log_period: steps between two entries of ``active/<task>``, the share of the steps with that task.
 
     Raises:
-        ValueError: the schedule names a part that the model lacks.
+        ValueError: the schedule names a part that the model lacks, or freezes a balancer that learns no parameters.
     """
 
     def __init__(self, schedule: TaskSchedule, model: nn.Module, log_period: int = 20) -> None:
@@ -47,7 +49,14 @@ class TaskScheduleHook(HookBase):
             part: [p for p in parameters_of(modules) if p.requires_grad] for part, modules in self.parts.items()
         }
         self._own_trunks = {task: own_trunk(model, task) for task in schedule.tasks}
+        weighs_gradients = isinstance(getattr(model, BALANCER, None), GradientBalancer)
+        self._ddp_waits = comm.get_world_size() > 1 and not weighs_gradients
         steps = list(schedule.distinct_steps())
+        if any(BALANCER in schedule.frozen(step) for step in steps) and self.trainable.get(BALANCER) == []:
+            raise ValueError(
+                f"the schedule freezes the balancer, but a {type(self.model.balancer).__name__} learns no parameters: "
+                "leave that out."
+            )
         self._for_good = {part for part in self.parts if all(part in schedule.frozen(step) for step in steps)}
         for part in self._for_good:
             self._require_grad(part, False)
@@ -98,7 +107,7 @@ class TaskScheduleHook(HookBase):
         self._frozen = frozen
 
     def _require_grad(self, part: str, required: bool) -> None:
-        if comm.get_world_size() == 1 or part in self._for_good:
+        if not self._ddp_waits or part in self._for_good:
             for p in self.trainable[part]:
                 p.requires_grad_(required)
 

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import Any
+from typing import Any, SupportsFloat
 
 import torch
 from detectron2.utils import comm
@@ -23,11 +23,11 @@ class StepLosses:
 
     Attributes:
         losses: what is minimised, ``{loss name: scalar}``, detached.
-        others: scalars for the log, such as ``balance/<task>``.
+        others: scalars for the log, such as ``balance/<task>``; read when :meth:`StepGradients.after_update` is done.
     """
 
     losses: dict[str, Tensor]
-    others: dict[str, Tensor | float] = field(default_factory=dict)
+    others: dict[str, Tensor | SupportsFloat] = field(default_factory=dict)
 
 
 class StepGradients(ABC):
@@ -144,7 +144,7 @@ def mean_losses(parts: Sequence[TaskLosses]) -> TaskLosses:
     }
 
 
-def log_tasks(totals: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor | float]:
+def log_tasks(totals: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {
         **{f"task/{task}": loss for task, loss in totals.items()},
         **{f"balance/{task}": weight.detach() for task, weight in weights.items()},

@@ -132,9 +132,8 @@ class MultiTaskTrainer(TrainerBase):
         """For the log: the zeros of a task that is not active would lower its mean."""
         model: Any = unwrap(self.model)
         active = getattr(model, "active_tasks", None)
-        idle = [] if active is None else [branch for task, branch in model.branches.items() if task not in active]
-        unused = {name for branch in idle for name in branch.loss_names}
-        return {name: loss for name, loss in losses.items() if name not in unused}
+        idle = set() if active is None else set(model.branches) - set(active)
+        return {name: loss for name, loss in losses.items() if not idle or model.task_of(name) not in idle}
 
     def after_step(self) -> None:
         super().after_step()  # first: what the hooks remember is then that of a whole step

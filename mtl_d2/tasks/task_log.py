@@ -1,6 +1,6 @@
 """What the log of a training says of each task: its loss, and what it weighs."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import reduce
 
 import torch
@@ -11,10 +11,15 @@ PERIOD = 20  # steps between two entries of a task; each entry costs a host sync
 
 
 class TaskLog:
-    """Writes ``task/<task>``, ``balance/<task>`` and ``balancer/<name>`` to Detectron2's event storage."""
+    """Writes ``task/<task>``, ``balance/<task>`` and ``balancer/<name>`` to Detectron2's event storage.
 
-    def __init__(self) -> None:
-        self._last: dict[str, int] = {}  # {task: the step of its last entry}
+    Attributes:
+        tasks: that are written; None for all.
+    """
+
+    def __init__(self, tasks: Collection[str] | None = None) -> None:
+        self.tasks = tasks
+        self._last: dict[str, int] = {}  # {entry: the step of the last one}
 
     def write(
         self, losses: Mapping[str, Mapping[str, Tensor]], weights: Mapping[str, Tensor], learned: Mapping[str, Tensor]
@@ -30,11 +35,16 @@ class TaskLog:
         except AssertionError:  # no trainer around the model
             return
         for task, weight in weights.items():
-            # Not every so many steps of the run: a task that is active in some may never be in those.
-            if 0 <= storage.iter - self._last.get(task, -PERIOD) < PERIOD:
-                continue
-            self._last[task] = storage.iter
-            storage.put_scalar(f"task/{task}", float(reduce(torch.add, losses[task].values()).detach()))
-            storage.put_scalar(f"balance/{task}", float(weight))
+            if (self.tasks is None or task in self.tasks) and self._is_due(task, storage.iter):
+                storage.put_scalar(f"task/{task}", float(reduce(torch.add, losses[task].values()).detach()))
+                storage.put_scalar(f"balance/{task}", float(weight))
         for name, value in learned.items():
-            storage.put_scalar(f"balancer/{name}", float(value))
+            if self._is_due(f"balancer/{name}", storage.iter):
+                storage.put_scalar(f"balancer/{name}", float(value))
+
+    def _is_due(self, entry: str, step: int) -> bool:
+        """Not every so many steps of the run: a task that is active in some may never be in those."""
+        if 0 <= step - self._last.get(entry, -PERIOD) < PERIOD:
+            return False
+        self._last[entry] = step
+        return True

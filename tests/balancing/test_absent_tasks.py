@@ -18,6 +18,7 @@ from .toy import (
     observe,
     snapshot,
     step_losses,
+    totals,
     warmed,
     without_sem_seg,
 )
@@ -87,6 +88,28 @@ def test_random_weights_of_the_present_tasks_sum_to_one() -> None:
     _, weights = make("rlw", dict.fromkeys(TASKS, 1.0))(without_sem_seg(step_losses(0)), PRESENT)
     assert set(weights) == set(PRESENT)
     assert sum(weights.values()).item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in ("equal", "fixed", "rlw")])
+def test_a_loss_of_zero_is_as_an_absent_task(name: str) -> None:
+    """As where a label ignores every pixel of all crops."""
+    found, expected = warmed(name), warmed(name)
+    for step in range(5, 9):
+        values = step_losses(step) * torch.tensor([1.0, 0.0, 1.0])
+        flat, weights = found(nested(values), TASKS)
+        flat_of_two, weights_of_two = expected(without_sem_seg(values), PRESENT)
+        if found.weights_need_losses:
+            assert_same_bits(weights, weights_of_two)
+            assert sum(flat.values()) == sum(flat_of_two.values())
+        elif name != "dwa":  # whose weights sum to the number of labelled tasks
+            assert [weights[task] for task in PRESENT] == list(weights_of_two.values())
+        learned = [[key for key, p in b.named_parameters() if p in set(b.idle_parameters())] for b in (found, expected)]
+        assert learned[0] == learned[1]
+        if found.observes_update:
+            after = values * torch.tensor([0.95, 1.0, 0.9])
+            found.observe_update(totals(values), totals(after))
+            expected.observe_update(totals(values[HAVE], PRESENT), totals(after[HAVE], PRESENT))
+        assert_same_bits(found.state_dict(), expected.state_dict())
 
 
 @every_method

@@ -78,6 +78,24 @@ def test_an_overflow_gives_plain_weights_and_is_forgotten(name: str, value: floa
     assert all(torch.equal(before[key], state) for key, state in balancer.state_dict().items())
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_a_task_without_a_gradient_does_not_hold_the_others_up(name: str) -> None:
+    """As where a label ignores every pixel of all crops: the two others fare as if there were no such task."""
+    three, two = ("instance", "sem_seg", "edge"), build(name)
+    gradients = torch.stack([GRADIENTS[0], torch.zeros(2, dtype=torch.float64), GRADIENTS[1]])
+    losses = torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64)
+    balancer = build(name, three)
+    before = {key: state.clone() for key, state in balancer.state_dict().items()}
+    for _ in range(2):
+        torch.manual_seed(3)
+        weights = balancer.refresh(gradients @ gradients.T, losses, three)
+        torch.manual_seed(3)
+        expected = two.refresh(GRAMIAN, LOSSES, TASKS)
+        assert weights[[0, 2]].tolist() == expected.tolist() and weights[1] == 1
+    for key, state in balancer.state_dict().items():
+        assert state[1] == before[key][1] and torch.equal(state[[0, 2]], two.state_dict()[key]), key
+
+
 def test_nash_goes_on_from_its_last_solution_for_any_subset_of_tasks() -> None:
     balancer = build("nash_mtl", ("instance", "sem_seg", "edge"))
     balancer.refresh(MILD, LOSSES, ("instance", "edge"))

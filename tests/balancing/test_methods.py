@@ -76,15 +76,18 @@ def test_geometric_mean() -> None:
     assert weights == pytest.approx([4 / (2 * 2), 4 / (2 * 8)])
 
 
-def test_geometric_mean_of_a_loss_of_zero_is_finite() -> None:
-    value, weights, _ = run(make("geometric_mean", ONES), 0.0, 1.0)
-    assert value == pytest.approx(1e-4)
-    assert weights == pytest.approx([0, 1e-4 / 2])
+@pytest.mark.parametrize("name", ["geometric_mean", "stch", "famo"])
+def test_a_loss_of_zero_is_passed_on_and_leaves_the_others_their_weight(name: str) -> None:
+    losses = torch.tensor([0.0, 9.0], requires_grad=True)
+    flat, weights = make(name, ONES, STCH_WARMUP=0)(nested(losses, TWO), TWO)
+    assert weights == {"edge": 1}  # of one task alone, for all three
+    sum(flat.values()).backward()
+    assert losses.grad.tolist() == [1, 1]
 
 
 def test_stch_without_warmup_is_a_smooth_maximum_of_the_losses() -> None:
-    value, weights, _ = run(make("stch", ONES, STCH_WARMUP=0, STCH_MU=0.5), 0.0, 0.5 * math.log(3))
-    assert value == pytest.approx(0.5 * math.log(1 + 3))
+    value, weights, _ = run(make("stch", ONES, STCH_WARMUP=0, STCH_MU=0.5), 1.0, 1 + 0.5 * math.log(3))
+    assert value == pytest.approx(1 + 0.5 * math.log(1 + 3))
     assert weights == pytest.approx([1 / 4, 3 / 4])
 
 

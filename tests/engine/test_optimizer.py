@@ -85,6 +85,7 @@ def test_the_defaults_are_detectron2s_groups_and_the_balancer() -> None:
 def test_a_part_has_its_own_rate_and_decay() -> None:
     parts = [f"{PARTS}.sem_seg.LR_FACTOR", 2.0, f"{PARTS}.backbone.WEIGHT_DECAY", 0.5]
     parts += [f"{PARTS}.balancer.LR_FACTOR", 10.0, f"{PARTS}.balancer.WEIGHT_DECAY", 0.25]
+    parts += ["MODEL.MTL.BALANCER.NAME", "uncertainty"]
     model = network_with_norm()
     model.backbone["norm"] = nn.GroupNorm(2, 8)
     opts = ["SOLVER.BASE_LR", 0.1, "SOLVER.WEIGHT_DECAY", 0.3, "SOLVER.BIAS_LR_FACTOR", 3.0]

@@ -12,6 +12,7 @@ from detectron2.utils import comm
 from fvcore.common.param_scheduler import CosineParamScheduler
 from torch import nn
 
+from mtl_d2.balancing import FixedBalancer
 from mtl_d2.engine.config_checks import check_solver
 from mtl_d2.engine.defaults import setup_cfg
 from mtl_d2.engine.fit import fit
@@ -153,6 +154,29 @@ def test_what_cannot_be_trained_is_one_sentence(opts: Sequence, message: str) ->
     keys = [f"SOLVER.MTL.{word}" if i % 2 == 0 else word for i, word in enumerate(opts)]
     with pytest.raises(ValueError, match=message):
         check_solver(setup_cfg("", ["SOLVER.MAX_ITER", 60, *keys]))
+
+
+@pytest.mark.parametrize("name", ["famo", "gradnorm", "dwa", "fixed"])
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("PARTS.balancer.STOP", 50, "PARTS.balancer.STOP"),
+        ("PARTS.balancer.LR_FACTOR", 10.0, "PARTS.balancer.LR_FACTOR"),
+        ("SCHEDULE.FREEZE", "[{'PART': 'balancer', 'FROM': 0, 'TO': 5}]", "SCHEDULE.FREEZE of balancer"),
+    ],
+)
+def test_a_balancer_without_parameters_is_no_part_to_train(name: str, key: str, value: object, named: str) -> None:
+    opts = ["SOLVER.MAX_ITER", 60, f"SOLVER.MTL.{key}", value, "MODEL.MTL.BALANCER.NAME"]
+    with pytest.raises(ValueError, match=rf"SOLVER.MTL.{named} is set, but .*NAME '{name}' learns no parameters"):
+        check_solver(setup_cfg("", [*opts, name]))
+    check_solver(setup_cfg("", [*opts, "uncertainty"]))
+
+
+def test_a_schedule_that_freezes_a_balancer_without_parameters_is_refused_with_the_model() -> None:
+    model = toy_network()
+    model.balancer = FixedBalancer(dict.fromkeys(TASKS, 1.0))
+    with pytest.raises(ValueError, match="the schedule freezes the balancer, but a FixedBalancer learns no parameters"):
+        TaskScheduleHook(schedule_of(windows={"balancer": (0, 3)}), model)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

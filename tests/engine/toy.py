@@ -33,6 +33,9 @@ class ToyNetwork(nn.Module):
         self.nan_at = nan_at
         self.steps = 0
 
+    def task_of(self, loss_name: str) -> str:
+        return loss_name.removeprefix("loss_")
+
     def forward(self, batch: list[dict]) -> dict[str, torch.Tensor]:
         x = torch.stack([sample["image"] for sample in batch])
         x = self.backbone["fpn_lateral2"](self.backbone["bottom_up"](x).relu())
@@ -77,7 +80,7 @@ class ToyTrunk(nn.Module):
 
 
 class ToyBranch(TaskBranch):
-    """A regression from some levels, of random pixels."""
+    """A regression from some levels, of random pixels; images whose label is infinite are ignored."""
 
     metric = "toy/error"
 
@@ -96,7 +99,9 @@ class ToyBranch(TaskBranch):
 
     def losses(self, features: Features, batch: TaskBatch) -> dict[str, torch.Tensor]:
         label = torch.stack([x[self.label_keys[0]] for x in batch.inputs])[:, None, None, None]
-        found = [self.head(features[level]).float() for level in self.levels]
+        valid = ~label.isinf()
+        label = label.masked_fill(~valid, 0)
+        found = [self.head(features[level]).float() * valid for level in self.levels]
         keep = [(torch.rand(x.shape) < 0.8).float() for x in found]
         error = sum((k * (x - label)).square().mean() for k, x in zip(keep, found, strict=True))
         return {f"loss_{self.name}": error, f"loss_{self.name}_size": 0.1 * found[0].square().mean()}
@@ -117,12 +122,15 @@ def multitask_network(balancer: nn.Module, trunk: nn.Module | None = None, neck:
     )
 
 
-def labelled_images(step: int, rank: int, labels: Collection[str] = ALL_TASKS, size: int = 2) -> list[dict]:
-    """Images that are a function of (step, rank), with labels that the tasks disagree about."""
+def labelled_images(
+    step: int, rank: int, labels: Collection[str] = ALL_TASKS, size: int = 2, ignored: Collection[str] = ()
+) -> list[dict]:
+    """Images that are a function of (step, rank), with labels that the tasks disagree about, or that say nothing."""
     generator = torch.Generator().manual_seed(1000 * rank + step)
     signs = {"instance": 1.0, "sem_seg": -2.0, "edge": 0.5}
     images = []
     for _ in range(size):
         image, number = torch.randn(3, 8, 8, generator=generator), torch.rand((), generator=generator)
-        images.append({"image": image, **{f"{task}_label": signs[task] * (1 + number) for task in labels}})
+        values = {task: torch.tensor(torch.inf) if task in ignored else signs[task] * (1 + number) for task in labels}
+        images.append({"image": image, **{f"{task}_label": value for task, value in values.items()}})
     return images
