@@ -30,7 +30,7 @@ from mtl_d2.comparison import (
     read_ablation,
     render_ablation,
 )
-from mtl_d2.comparison.command_line import check_run_arguments, end_on_sigterm, run_parser
+from mtl_d2.comparison.command_line import check_run_arguments, end_on_sigterm, run_parser, with_first_seeds
 from mtl_d2.engine.record import write_json
 
 TRAIN = [sys.executable, str(Path(__file__).resolve().parent / "train_net.py")]
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     end_on_sigterm()
     try:
         check_run_arguments(args)
-        ablation = read_ablation(args.file)
+        ablation = with_first_seeds(read_ablation(args.file), args.seeds)
         folder = args.output / ablation.name
         runs = AblationRuns(ablation, Runs(folder / "runs", TRAIN), args.only)
     except (ValueError, FileNotFoundError) as error:

@@ -15,6 +15,7 @@ Examples:
   what would be run:        python tools/compare_runs.py configs/compare/shapes.yaml --dry-run
   two runs at a time:       python tools/compare_runs.py configs/compare/shapes.yaml --jobs 2
   a part, now:              python tools/compare_runs.py configs/compare/shapes.yaml --only instance joint_equal
+  a first answer:           python tools/compare_runs.py configs/compare/shapes.yaml --seeds 1
   keep it for RESULTS.md:   python tools/compare_runs.py configs/compare/shapes.yaml --json results/compare/shapes.json
 """
 
@@ -27,7 +28,7 @@ import torch
 
 import mtl_d2  # noqa: F401  registers networks and datasets
 from mtl_d2.comparison import Campaign, Runs, describe_plan, new_findings, read_comparison, render_comparison
-from mtl_d2.comparison.command_line import check_run_arguments, end_on_sigterm, run_parser
+from mtl_d2.comparison.command_line import check_run_arguments, end_on_sigterm, run_parser, with_first_seeds
 from mtl_d2.comparison.plots import draw_comparison
 from mtl_d2.engine.record import write_json
 
@@ -40,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     end_on_sigterm()
     try:
         check_run_arguments(args)
-        comparison = read_comparison(args.file)
+        comparison = with_first_seeds(read_comparison(args.file), args.seeds)
         folder = args.output / comparison.name
         campaign = Campaign(comparison, Runs(folder / "runs", TRAIN), args.only)
         if args.dry_run:
