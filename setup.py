@@ -35,7 +35,6 @@ setup(
         "Pillow>=9.5",
         "opencv-python-headless>=4.9",
         "scipy>=1.11",
-        "scikit-image>=0.22",
         "shapely>=2.0",
         "pycocotools>=2.0.7",
         "fvcore>=0.1.5",
@@ -44,6 +43,6 @@ setup(
     extras_require={
         "balance": ["torchjd[cagrad,nash_mtl,quadprog_projector]>=0.18,<0.19"],
         "fast": ["faster-coco-eval>=1.8"],
-        "dev": ["pytest>=8", "pytest-timeout>=2.3", "ruff>=0.6", "mypy>=1.11"],
+        "dev": ["pytest>=8", "pytest-timeout>=2.3", "scikit-image>=0.22", "ruff>=0.6", "mypy>=1.11"],
     },
 )

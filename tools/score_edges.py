@@ -5,9 +5,9 @@ ODS, OIS, AP and R50 by true maximum matching within a fraction of the image dia
 and thinning; beside them the ODS at half of the tolerance, and the crisp ODS of the maps as they are. Files are matched
 by their name without its ending. All scores lie in 0..1.
 
-Edge maps: .png (8 or 16 bits), .npy, .npz or .mat, floats in [0, 1], bright at edges. Ground truth: the same, or BSDS's
-.mat, 0 where there is no edge and one other value elsewhere; several annotators as BSDS's .mat, as an array (A, H, W),
-or as a folder with a file of each. --gt-kind ids derives edges from maps of object or class ids.
+Edge maps: .png (1, 8 or 16 bits), .npy, .npz or .mat, floats in [0, 1], bright at edges. Ground truth: the same, or
+BSDS's .mat, 0 where there is no edge and one other value elsewhere; several annotators as BSDS's .mat, as an array
+(A, H, W), or as a folder with a file of each. --gt-kind ids derives edges from maps of object or class ids.
 
 Exit status: 0 where the maps were scored, 2 where they could not be; one sentence names the file.
 

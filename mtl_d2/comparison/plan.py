@@ -240,8 +240,8 @@ def fingerprint(dataset: str, *, keypoints: bool = False) -> str:
     The files themselves are not read: one that is changed in place and keeps its size goes unnoticed.
 
     Args:
-        keypoints: whether those of the annotations are part of it. A run without that task is the same on a dataset
-            that has got keypoints.
+        keypoints: whether those of the annotations are part of it, and the areas that OKS divides by. A run without
+            that task is the same on a dataset that has got keypoints.
     """
     records = [_portable(record) for record in DatasetCatalog.get(dataset)]
     if not keypoints:
@@ -251,9 +251,10 @@ def fingerprint(dataset: str, *, keypoints: bool = False) -> str:
 
 
 def _without_keypoints(record: dict[str, Any]) -> dict[str, Any]:
+    """The record without keypoints, and without areas, on which of boxes and masks only APs, APm and APl depend."""
     if "annotations" not in record:
         return record
-    kept = [{key: value for key, value in a.items() if key != "keypoints"} for a in record["annotations"]]
+    kept = [{key: value for key, value in a.items() if key not in ("keypoints", "area")} for a in record["annotations"]]
     return {**record, "annotations": kept}
 
 

@@ -52,7 +52,7 @@ def _add_edge(mtl: CN) -> None:
     mtl.EDGE_HEAD.CONVS_DIM = 64
     mtl.EDGE_HEAD.NORM = "GN"
     mtl.EDGE_HEAD.STRIDE = 1  # of the prediction, in input pixels: 4, 2 or 1
-    mtl.EDGE_HEAD.STEM_DIM = 16  # channels of the image stem that gives detail at STRIDE 1 and 2; 0 for none
+    mtl.EDGE_HEAD.STEM_DIM = 16  # a quarter of the channels of the stem that sees the image itself; 0 for none
     mtl.EDGE_HEAD.LOSS = "hed"  # "hed" | "rcf" | "fixed" | "focal" | "dice" | "tracing" | "rank"
     mtl.EDGE_HEAD.POSITIVE_WEIGHT = 0.95  # with LOSS "fixed": of the edge pixels; that of the others is 1 minus it
     mtl.EDGE_HEAD.LOSS_WEIGHT = 1.0

@@ -33,7 +33,8 @@ class GroundTruthForm:
 
 
 def read_prediction(path: Path, *, invert: bool = False) -> np.ndarray:
-    """Read an edge map: .png, .npy, .npz or .mat with one map. Integers of 8 and 16 bits are divided by their greatest.
+    """Read an edge map: .png, .npy, .npz or .mat with one map. Integers of 8 and 16 bits are divided by their greatest,
+    those of a PNG of one bit are 0 and 1.
 
     Args:
         invert: the file is dark at edges.
@@ -140,7 +141,10 @@ def _read(path: Path) -> list[np.ndarray]:
 
 
 def _read_png(path: Path) -> list[np.ndarray]:
-    return [read_label_map(str(path))]
+    with Image.open(path) as image:
+        one_bit = image.mode == "1"  # whose 1 is full, where a label map's is an id
+    found = read_label_map(str(path))
+    return [found.astype(bool) if one_bit else found]
 
 
 def _has_palette(path: Path) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as mask_api
 
+from mtl_d2.evaluation.rle import encode_mask, to_rle
 from mtl_d2.structures import (
     edge_consensus,
     edge_files,
@@ -104,20 +105,16 @@ class _DecodedMasks(Sequence):
 
 def _rle(annotation: dict, size: tuple[int, int], record: Record) -> dict:
     segmentation = annotation.get("segmentation")
-    if isinstance(segmentation, list) and segmentation:
-        return mask_api.merge(mask_api.frPyObjects(segmentation, *size))
     if isinstance(segmentation, np.ndarray):
-        segmentation = mask_api.encode(np.asfortranarray(segmentation.astype(np.uint8)))
-    if not isinstance(segmentation, dict):
+        segmentation = encode_mask(segmentation.astype(bool))
+    if not segmentation or not isinstance(segmentation, list | dict):
         raise ValueError(
             f"{_name(record)}: edges are derived from masks, so the segmentation of an annotation must be "
             f"polygons or an RLE, found {segmentation!r}."
         )
-    if tuple(segmentation["size"]) != size:
+    if isinstance(segmentation, dict) and tuple(segmentation["size"]) != size:
         raise ValueError(f"{_name(record)}: an RLE has the size {segmentation['size']}, the image {list(size)}.")
-    if isinstance(segmentation["counts"], list):
-        return mask_api.frPyObjects(segmentation, *size)
-    return segmentation
+    return to_rle(segmentation, *size)
 
 
 def _of_size(label: np.ndarray, size: tuple[int, int], file_name: str) -> np.ndarray:

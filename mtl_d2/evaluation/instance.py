@@ -65,7 +65,10 @@ class InstanceEvaluator(DatasetEvaluator):
             boundary_width: of the bands that Boundary AP compares, as a fraction of the image's diagonal; 0 leaves it
                 out.
         """
-        metadata = MetadataCatalog.get(dataset_name)
+        self._records = {
+            record["image_id"]: record for record in DatasetCatalog.get(dataset_name) if "annotations" in record
+        }
+        metadata = MetadataCatalog.get(dataset_name)  # which loading may have filled
         self._class_names = list(metadata.thing_classes)
         self._contiguous_to_dataset_id = {
             v: k for k, v in metadata.get("thing_dataset_id_to_contiguous_id", {}).items()
@@ -76,9 +79,6 @@ class InstanceEvaluator(DatasetEvaluator):
         self._output_dir = output_dir
         self._per_image = per_image
         self._boundary_width = checked_width(boundary_width)
-        self._records = {
-            record["image_id"]: record for record in DatasetCatalog.get(dataset_name) if "annotations" in record
-        }
         # Of the whole dataset, so that the results have the same keys whichever images were processed.
         self._has_true_masks = any(
             "segmentation" in annotation for r in self._records.values() for annotation in r["annotations"]

@@ -58,7 +58,8 @@ class KeypointEvaluator(DatasetEvaluator):
         Raises:
             ValueError: not as many sigmas as keypoints, or one that is not above 0.
         """
-        metadata = MetadataCatalog.get(dataset_name)
+        self._records = _labelled_records(DatasetCatalog.get(dataset_name))
+        metadata = MetadataCatalog.get(dataset_name)  # which loading may have filled
         self._class_names = list(metadata.thing_classes)
         ids = metadata.get("thing_dataset_id_to_contiguous_id", None) or {}
         self._dataset_ids = {contiguous: dataset_id for dataset_id, contiguous in ids.items()}
@@ -66,7 +67,6 @@ class KeypointEvaluator(DatasetEvaluator):
         check_sigmas(sigmas, self._num_keypoints, dataset_name)
         self._sigmas = tuple(sigmas)
         self._output_dir, self._max_dets, self._backend, self._per_image = output_dir, max_dets, backend, per_image
-        self._records = _labelled_records(DatasetCatalog.get(dataset_name))
         self.num_images = 0
         self.reset()
 

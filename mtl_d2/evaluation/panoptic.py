@@ -43,17 +43,17 @@ class PanopticEvaluator(DatasetEvaluator):
             dataset_name: a registered dataset.
             output_dir: unused: nothing is written; every evaluator's constructor takes it.
         """
-        metadata = MetadataCatalog.get(dataset_name)
-        self._thing_classes = list(metadata.thing_classes)
-        self._semantic_classes = list(metadata.stuff_classes)
-        self._stuff_ids = sorted(metadata.stuff_ids)
-        self._ignore_label = int(metadata.get("ignore_label", 255))
         self._records = {
             record["image_id"]: record
             for record in DatasetCatalog.get(dataset_name)
             if "sem_seg_file_name" in record
             and all("segmentation" in annotation for annotation in record.get("annotations", [{}]))
         }
+        metadata = MetadataCatalog.get(dataset_name)  # which loading may have filled
+        self._thing_classes = list(metadata.thing_classes)
+        self._semantic_classes = list(metadata.stuff_classes)
+        self._stuff_ids = sorted(metadata.stuff_ids)
+        self._ignore_label = int(metadata.get("ignore_label", 255))
         self.num_images = 0
         self.reset()
 

@@ -48,14 +48,14 @@ class SemSegEvaluator(DatasetEvaluator):
             boundary_width: of the bands that Boundary IoU compares, as a fraction of the image's diagonal; 0 leaves it
                 out.
         """
-        metadata = MetadataCatalog.get(dataset_name)
-        self._class_names = list(metadata.stuff_classes)
-        self._ignore_label = int(metadata.get("ignore_label", 255))
         self._labels = {
             record["file_name"]: {key: record[key] for key in _LABEL_KEYS if key in record}
             for record in DatasetCatalog.get(dataset_name)
             if "sem_seg_file_name" in record
         }
+        metadata = MetadataCatalog.get(dataset_name)  # which loading may have filled
+        self._class_names = list(metadata.stuff_classes)
+        self._ignore_label = int(metadata.get("ignore_label", 255))
         self._output_dir = output_dir if per_image else None
         self._boundary_width = checked_width(boundary_width)
         self.num_images = 0

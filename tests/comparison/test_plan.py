@@ -137,6 +137,17 @@ def test_a_dataset_that_gets_keypoints_is_the_same_to_runs_without_them():
     assert prints[0][0] == prints[0][1] == prints[1][0] != prints[1][1]
 
 
+def test_a_dataset_whose_objects_get_areas_is_the_same_to_runs_without_keypoints():
+    prints = []
+    for k, area in enumerate(({}, {"area": 20.5})):
+        name = f"mtl_d2_toy_areas_{k}"
+        record = {"file_name": "a.png", "annotations": [{"bbox": [0, 0, 5, 5], "category_id": 0, **area}]}
+        DatasetCatalog.register(name, lambda record=record: [record])
+        prints.append([fingerprint(name), fingerprint(name, keypoints=True)])
+        DatasetCatalog.remove(name)
+    assert prints[0][0] == prints[0][1] == prints[1][0] != prints[1][1]
+
+
 def test_a_run_of_several_stages_has_the_steps_of_all_and_answers_of_the_last(toy, monkeypatch):
     staged = [{"NAME": "first", "SOLVER.MAX_ITER": 4}, {"NAME": "second", "SOLVER": {"BASE_LR": 0.1}}]
     monkeypatch.setattr("mtl_d2.comparison.plan.stages_of", lambda cfg: [flat(stage) for stage in staged])

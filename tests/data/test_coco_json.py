@@ -34,6 +34,14 @@ def detectron2_annotations(json_file, image_root="") -> dict:
     return {record["image_id"]: record["annotations"] for record in records}
 
 
+def without_areas(annotations: dict) -> dict:
+    """Detectron2's loader drops "area"."""
+    return {
+        image: [{key: value for key, value in entry.items() if key != "area"} for entry in entries]
+        for image, entries in annotations.items()
+    }
+
+
 def with_contiguous_ids(coco) -> dict:
     order = list(coco.categories)
     for annotations in coco.annotations.values():
@@ -53,7 +61,7 @@ def test_annotations_are_those_of_detectron2s_loader(tmp_path, content):
     assert coco.categories == {3: "cat", 7: "dog"}
     assert [image["file_name"] for image in coco.images] == ["a.jpg", "sub/b.jpg"]
     found = with_contiguous_ids(coco)
-    assert found == detectron2_annotations(tmp_path / "instances.json")
+    assert without_areas(found) == detectron2_annotations(tmp_path / "instances.json")
     assert len(found[5]) == 5 and found[9] == []
 
 
@@ -64,7 +72,15 @@ def test_real_data_is_that_of_detectron2s_loader(family):
     register_all()
     records = DatasetCatalog.get(f"{family}_val")
     expected = detectron2_annotations(datasets_root() / family / "instances_val.json")
-    assert {record["image_id"]: record["annotations"] for record in records} == expected
+    assert without_areas({record["image_id"]: record["annotations"] for record in records}) == expected
+
+
+@pytest.mark.parametrize("bad", [None, 0, -4.5, float("nan"), float("inf"), "60", [60]])
+def test_an_area_is_kept_where_it_is_one(tmp_path, content, bad):
+    for annotation, area in zip(content["annotations"], (31.5, bad, 7), strict=True):
+        annotation["area"] = area
+    found = read(tmp_path, content).annotations[5]
+    assert [annotation.get("area") for annotation in found] == [31.5, None, 7]
 
 
 def test_a_box_that_sticks_out_is_clipped_and_one_outside_is_left_for_the_check(tmp_path, content):

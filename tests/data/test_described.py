@@ -2,6 +2,7 @@
 
 import json
 import logging
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 import yaml
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import Boxes, Instances
 from PIL import Image
 
 from mtl_d2.data import (
@@ -22,7 +24,7 @@ from mtl_d2.data import (
     resolve_datasets,
     validate_records,
 )
-from mtl_d2.evaluation import PanopticEvaluator, SemSegEvaluator
+from mtl_d2.evaluation import InstanceEvaluator, KeypointEvaluator, PanopticEvaluator, SemSegEvaluator
 from mtl_d2.evaluation.edge_ground_truth import ground_truth_edges
 from mtl_d2.testing import tiny_cfg
 from mtl_d2.visualization import read_labels
@@ -241,6 +243,21 @@ def test_all_readers_see_the_ids_of_the_run(toy):
     assert evaluator.evaluate()["sem_seg"]["pACC"] == 100.0
     panoptic = PanopticEvaluator("toy")._true_map(record)
     assert {segment.class_index for segment in panoptic.segments} >= {2, 3}
+
+
+@pytest.mark.parametrize("classes", [{}, {"thing_classes": ["cat", "dog"]}])
+def test_an_evaluator_may_be_the_first_to_load_a_dataset(toy, classes):
+    keys = {"semantic": SEMANTIC, "keypoints": {"names": ["tip"], "flip_pairs": []}, **classes}
+    dog = Instances((H, W), pred_boxes=Boxes([[3, 2, 13, 8]]), scores=torch.ones(1), pred_classes=torch.tensor([1]))
+    dog.pred_keypoints = torch.tensor([[[4.0, 4, 1]]])
+    for kind, build in (("instances", InstanceEvaluator), ("keypoints", partial(KeypointEvaluator, sigmas=[0.1]))):
+        evaluator = build(register_description(describe(toy, kind, **keys)), output_dir=str(toy))
+        evaluator.process([{"image_id": 5}], [{"instances": dog}])
+        assert all("AP-dog" in figures for figures in evaluator.evaluate().values())
+        (written,) = json.loads((toy / f"coco_{kind}_results.json").read_text())
+        assert written["category_id"] == 7  # the json's, not the run's
+    panoptic = PanopticEvaluator(register_description(describe(toy, "panoptic", **keys)))
+    assert "PQ-dog" in panoptic.evaluate()["panoptic_seg"]
 
 
 def test_preflight_takes_datasets_that_name_the_same_classes_through_their_maps(toy):

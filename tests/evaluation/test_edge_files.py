@@ -48,6 +48,15 @@ def test_prediction_of_every_form(tmp_path, name, save, tolerance):
     assert np.abs(read_prediction(tmp_path / name, invert=True) - (1 - SOFT)).max() <= max(tolerance, 1e-6)
 
 
+@pytest.mark.parametrize("invert", [False, True])
+def test_a_png_of_one_bit_is_0_and_1_in_both_polarities(tmp_path, invert):
+    edges = column(3) > 0
+    Image.fromarray(edges != invert).save(tmp_path / "a.png")
+    assert Image.open(tmp_path / "a.png").mode == "1"
+    found = read_prediction(tmp_path / "a.png", invert=invert)
+    assert found.dtype == np.float32 and (found == edges).all()
+
+
 def test_ground_truth_of_every_form(tmp_path):
     both = [column(3), column(5)]
     Image.fromarray(column(3) * 255).save(tmp_path / "one.png")
@@ -55,10 +64,11 @@ def test_ground_truth_of_every_form(tmp_path):
     np.savez(tmp_path / "two.npz", first=both[0], second=both[1] > 0)
     save_bsds(tmp_path / "two.mat", both)
     savemat(tmp_path / "one.mat", {"E": column(3)})
+    Image.fromarray(column(3) > 0).save(tmp_path / "one_bit.png")
     (tmp_path / "folder").mkdir()
     for k, edges in enumerate(both):
         Image.fromarray(edges * 255).save(tmp_path / "folder" / f"{k}.png")
-    for name in ("one.png", "one.mat", "two.npy", "two.npz", "two.mat", "folder"):
+    for name in ("one.png", "one_bit.png", "one.mat", "two.npy", "two.npz", "two.mat", "folder"):
         found, ignore = read_ground_truth(tmp_path / name, EDGES)
         expected = both[:1] if name.startswith("one") else both
         assert ignore is None and len(found) == len(expected), name

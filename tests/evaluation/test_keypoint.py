@@ -13,6 +13,7 @@ from detectron2.utils import comm
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from mtl_d2.data.datasets.coco_format import load_coco_multitask
 from mtl_d2.evaluation import KeypointEvaluator
 from mtl_d2.evaluation.per_image import read_per_image
 
@@ -26,8 +27,8 @@ def _record(image_id, *annotations):
     return {**record, "annotations": list(annotations)}
 
 
-def _object(box, keypoints=None, category=0, iscrowd=0):
-    annotation = {"bbox": box, "bbox_mode": BoxMode.XYWH_ABS, "category_id": category, "iscrowd": iscrowd}
+def _object(box, keypoints=None, category=0, iscrowd=0, **keys):
+    annotation = {"bbox": box, "bbox_mode": BoxMode.XYWH_ABS, "category_id": category, "iscrowd": iscrowd, **keys}
     return annotation if keypoints is None else {**annotation, "keypoints": keypoints}
 
 
@@ -58,7 +59,8 @@ def scenes(register):
             x, y, width, height = rng.uniform([0, 0, 20, 20], [40, 30, 80, 70])
             keypoints = rng.uniform([x, y, 2], [x + width, y + height, 2], (3, 3))
             keypoints[rng.random(3) < 0.2] = 0
-            objects.append(_object([x, y, width, height], keypoints.flatten().tolist()))
+            own = {"area": width * height * rng.uniform(0.2, 0.9)} if objects else {}  # else the box's
+            objects.append(_object([x, y, width, height], keypoints.flatten().tolist(), **own))
             points.append(keypoints + np.append(rng.normal(0, 6, (3, 2)), rng.random((3, 1)), axis=1))
             classes.append(0)
         if image_id % 3 == 0:
@@ -82,7 +84,7 @@ def _coco_of(records):
             points = [v - 0.5 * (i % 3 < 2) for i, v in enumerate(a.get("keypoints", [0.5, 0.5, 0] * 3))]
             seen = sum(v > 0 for v in points[2::3])
             own = {"id": len(annotations) + 1, "image_id": record["image_id"], "category_id": (3, 7)[a["category_id"]]}
-            area = a["bbox"][2] * a["bbox"][3]
+            area = a.get("area", a["bbox"][2] * a["bbox"][3])
             shape = {"bbox": a["bbox"], "area": area, "iscrowd": a["iscrowd"]}
             annotations.append({**own, **shape, "keypoints": points, "num_keypoints": seen})
     images = [{"id": r["image_id"], "height": SIZE[0], "width": SIZE[1]} for r in records]
@@ -126,6 +128,23 @@ def test_ap_counts_keypoints_that_are_near_enough(register):
         _, results = _evaluate(name, records, [_answer([moved])])
         reached = (np.arange(0.5, 1, 0.05).round(2) <= similarity + 1e-9).mean()
         assert results["keypoints"]["AP"] == pytest.approx(100 * reached), shift
+
+
+def test_similarity_is_by_the_area_that_the_json_gives_and_not_by_that_of_box_or_mask(register, tmp_path):
+    """Area 500 in a box and mask of 2000: at 10 pixels a keypoint of sigma 0.1 has exp(-100 / (8 * 0.01 * 500))."""
+    box, points = [20, 20, 50, 40], [30, 30, 2, 60, 30, 2, 0, 0, 0]
+    own = {"id": 1, "image_id": 1, "category_id": 3, "iscrowd": 0, "bbox": box, "area": 500.0}
+    own["segmentation"] = [[20, 20, 70, 20, 70, 60, 20, 60]]
+    image = {"id": 1, "file_name": "a.jpg", "height": SIZE[0], "width": SIZE[1]}
+    content = {"images": [image], "annotations": [{**own, "keypoints": points}], "categories": [{"id": 3, "name": "a"}]}
+    (tmp_path / "keypoints.json").write_text(json.dumps(content))
+    records = load_coco_multitask(tmp_path / "keypoints.json", tmp_path)
+    name = register(records, thing_classes=["a"], keypoint_names=NAMES)
+    _, results = _evaluate(name, records, [_answer([[[40.5, 30.5, 1], [60.5, 30.5, 1], [5, 5, 1]]])])
+    similarity = (np.exp(-100 / 40) + 1) / 2  # 0.541; by the box's area 0.768
+    reached = (np.arange(0.5, 1, 0.05).round(2) <= similarity).mean()
+    assert results["keypoints"]["AP"] == pytest.approx(100 * reached) == pytest.approx(10)
+    assert np.isnan(results["keypoints"]["APm"])  # COCO's medium begins at 32 * 32, which the box alone reaches
 
 
 def test_images_count_that_say_where_keypoints_are_and_where_none_is(register):

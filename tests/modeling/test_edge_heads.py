@@ -57,6 +57,16 @@ def test_predicts_at_the_stride_asked_for_and_answers_at_full_resolution(head_cl
 
 
 @each_head
+def test_groups_of_the_norm_fit_the_channels(head_class):
+    of_decoder = {} if head_class is HEDEdgeHead else {"conv_dims": 48}
+    for options, groups in (({"stem_dim": 3, **of_decoder}, {12: 4, 48: 16}), ({"stem_dim": 16}, {64: 32, 32: 32})):
+        head = _build(head_class, **options)
+        found = {m.num_channels: m.num_groups for m in head.modules() if isinstance(m, nn.GroupNorm)}
+        assert found and found.items() <= groups.items()
+        assert head.layers(*_inputs()).shape == (2, 1, 64, 96)
+
+
+@each_head
 def test_every_parameter_and_every_level_learns(head_class):
     head = _build(head_class)
     features, images = _inputs()
@@ -141,7 +151,7 @@ def test_the_model_pads_images_of_odd_sizes_and_has_the_same_losses_without_a_la
         ({"NAME": "CannyHead"}, r"EDGE_HEAD.NAME is 'CannyHead': expected one of .*'HEDEdgeHead', 'LightEdgeHead'"),
         ({"STRIDE": 8}, r"EDGE_HEAD.STRIDE is 8: expected a divisor of 4"),
         ({"STRIDE": 0}, r"EDGE_HEAD.STRIDE is 0: expected a divisor of 4"),
-        ({"STEM_DIM": -1}, r"EDGE_HEAD.STEM_DIM is -1: expected channels, 0 for no stem"),
+        ({"STEM_DIM": -1}, r"EDGE_HEAD.STEM_DIM is -1: expected 0, for no stem, or more"),
         (
             {"IN_FEATURES": ["p2", "p9"]},
             r"IN_FEATURES asks for \['p9'\]: the backbone gives \['p2', .*'p5'\]",

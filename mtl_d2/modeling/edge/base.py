@@ -108,7 +108,7 @@ def edge_head_arguments(cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> d
             f"{sorted(input_shape)}"
         )
     if head.STEM_DIM < 0:
-        raise ValueError(f"MODEL.MTL.EDGE_HEAD.STEM_DIM is {head.STEM_DIM}: expected channels, 0 for no stem")
+        raise ValueError(f"MODEL.MTL.EDGE_HEAD.STEM_DIM is {head.STEM_DIM}: expected 0, for no stem, or more")
     return {
         "input_shape": {name: input_shape[name] for name in head.IN_FEATURES},
         "norm": head.NORM,

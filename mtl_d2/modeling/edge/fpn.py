@@ -10,6 +10,7 @@ from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
 from torch import Tensor
 
 from ...losses import EDGE_LOSSES
+from ..norms import fitting
 from .base import IGNORE, EdgeHead, edge_head_arguments
 from .build import EDGE_HEADS_REGISTRY
 from .criterion import EdgeLoss
@@ -32,7 +33,7 @@ class FPNEdgeHead(EdgeHead):
         conv_dims: channels of the decoder.
         norm: normalisation of all convolutions.
         stride: of the prediction, in input pixels; a divisor of the finest level's stride.
-        stem_dim: channels of the image stem; 0 for none.
+        stem_dim: a quarter of the channels of the image stem; 0 for none.
         loss: ``(logits, targets) -> scalar``, see :mod:`mtl_d2.losses.edge`.
         loss_weight: within the task.
 
@@ -58,7 +59,7 @@ class FPNEdgeHead(EdgeHead):
             num_classes=conv_dims,
             conv_dims=conv_dims,
             common_stride=self.cell,
-            norm=norm,
+            norm=fitting(norm),
             ignore_value=IGNORE,
         )
         self.stem = ImageStem(self.cell, stem_dim * 4, norm) if stem_dim else None

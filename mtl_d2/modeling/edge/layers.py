@@ -8,6 +8,8 @@ from fvcore.nn import weight_init
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..norms import fitting
+
 MakeConv = Callable[[int, int, str], nn.Module]
 
 
@@ -19,7 +21,7 @@ def conv3x3(in_channels: int, out_channels: int, norm: str) -> Conv2d:
         kernel_size=3,
         padding=1,
         bias=not norm,
-        norm=get_norm(norm, out_channels),
+        norm=get_norm(fitting(norm), out_channels),
         activation=F.relu,
     )
     weight_init.c2_msra_fill(conv)
@@ -31,7 +33,7 @@ def separable_conv3x3(in_channels: int, out_channels: int, norm: str) -> Depthwi
 
     Nothing stands between the two, which "Xception" (Chollet 2017), section 4.7, found better.
     """
-    return DepthwiseSeparableConv2d(in_channels, out_channels, norm2=norm, activation2=F.relu)
+    return DepthwiseSeparableConv2d(in_channels, out_channels, norm2=fitting(norm), activation2=F.relu)
 
 
 class ImageStem(nn.Sequential):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...losses import EDGE_LOSSES
+from ..norms import fitting
 from .base import EdgeHead, edge_head_arguments
 from .build import EDGE_HEADS_REGISTRY
 from .criterion import EdgeLoss
@@ -89,6 +90,6 @@ class LightEdgeHead(EdgeHead):
 
 
 def _conv1x1(in_channels: int, out_channels: int, norm: str) -> Conv2d:
-    conv = Conv2d(in_channels, out_channels, kernel_size=1, bias=not norm, norm=get_norm(norm, out_channels))
+    conv = Conv2d(in_channels, out_channels, kernel_size=1, bias=not norm, norm=get_norm(fitting(norm), out_channels))
     weight_init.c2_msra_fill(conv)
     return conv

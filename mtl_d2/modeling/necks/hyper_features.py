@@ -31,7 +31,6 @@ class HyperFeaturesNeck(Neck):
 
     Args:
         input_shape: of the backbone's features.
-        in_features: levels that are aggregated; () for all.
         reference: the level that the map has the size of.
         channels: of each level after compression.
         norm: "LRN", or a norm of Detectron2's; "" for none.
@@ -44,13 +43,12 @@ class HyperFeaturesNeck(Neck):
         self,
         input_shape: Mapping[str, ShapeSpec],
         *,
-        in_features: Sequence[str] = (),
         reference: str = "p2",
         channels: int = 42,
         norm: str = "LRN",
     ) -> None:
         super().__init__(input_shape)
-        self.levels = choose_levels(input_shape, in_features, "in_features of a HyperFeaturesNeck")
+        self.levels = choose_levels(input_shape, (), _KEY)
         self.reference = reference
         (shape,) = choose_levels(input_shape, [reference], f"{_KEY}.REFERENCE").values()
         self.stride, self.out_channels = shape.stride, shape.channels
