@@ -11,7 +11,13 @@ QUICK = ["--config-file", "configs/quick/shapes.yaml"]
 
 FLOAT16 = ("SOLVER.AMP.ENABLED", "True", "SOLVER.MTL.AMP_DTYPE")
 FREEZE = "[{'PART': 'balancer', 'FROM': 0, 'TO': -1}]"
-SEPARATE = ("MODEL.META_ARCHITECTURE", "SeparateTaskNetworks", "SOLVER.MTL.SCHEDULE.FREEZE", FREEZE)
+SEPARATE = (
+    *("MODEL.MTL.BALANCER.NAME", "uncertainty"),
+    "MODEL.META_ARCHITECTURE",
+    "SeparateTaskNetworks",
+    "SOLVER.MTL.SCHEDULE.FREEZE",
+    FREEZE,
+)
 
 
 @pytest.mark.parametrize("processes", [1, 2])
