@@ -14,7 +14,8 @@ from types import ModuleType
 from mtl_d2 import __version__
 from mtl_d2._require import MISSING
 
-DATASET_FOLDERS = ("shapes", "nuclei", "coco_mini", "coco", "cityscapes")
+SHAPES_FOLDERS = ("shapes", "shapes_easy", "shapes_rare", "shapes_easy_rare")
+DATASET_FOLDERS = (*SHAPES_FOLDERS, "nuclei", "coco_mini", "coco", "cityscapes")
 NO_TORCHVISION = "install torchvision, which brings the torch that it was built for: `pip install torchvision`"
 NO_NMS = "torch and torchvision are of different builds: uninstall both, then `pip install torchvision`"
 NO_COMPILED = "no: without it rotated boxes fail where they are used (mtl_d2 uses none)"

@@ -98,6 +98,13 @@ def test_datasets_are_looked_for_where_the_variable_says(monkeypatch, tmp_path):
     assert rows()["datasets there"] == "no such folder"
 
 
+def test_every_family_of_shapes_is_looked_for():
+    from mtl_d2.data.datasets.shapes import FAMILIES
+
+    assert set(collect_env.SHAPES_FOLDERS) == set(FAMILIES)
+    assert set(FAMILIES) < set(collect_env.DATASET_FOLDERS)
+
+
 def test_torch_and_torchvision_of_different_builds_are_named(monkeypatch, capsys):
     def fail(*_: object) -> None:
         raise RuntimeError("operator torchvision::nms does not exist\nand more")

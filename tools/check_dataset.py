@@ -24,6 +24,7 @@ from mtl_d2.data.check import DatasetReport, Fault, check_dataset, near_duplicat
 from mtl_d2.data.check.fix import fix_dataset, require_new_folder
 from mtl_d2.data.check.text import render_faults, render_statistics
 from mtl_d2.data.datasets.register_description import resolve_dataset
+from mtl_d2.data.images import read_image
 from mtl_d2.evaluation.edge_ground_truth import ground_truth_edges
 from mtl_d2.visualization.dataset_overview import draw_dataset_overview, spread
 
@@ -60,7 +61,11 @@ def check(args: argparse.Namespace, name: str) -> DatasetReport:
         records = spread(report.sound_records, args.samples)
         (args.output / name).mkdir(parents=True, exist_ok=True)
         picture = draw_dataset_overview(
-            records, MetadataCatalog.get(name), report.statistics.histograms(), read_edges=ground_truth_edges
+            records,
+            MetadataCatalog.get(name),
+            report.statistics.histograms(),
+            read_image=read_image,
+            read_edges=ground_truth_edges,
         )
         Image.fromarray(picture).save(args.output / name / "overview.png")
     return report

@@ -4,7 +4,8 @@
     python tools/demo.py --config-file configs/shapes/demo.yaml --weights output/demo/model_final.pth \\
         photo.jpg folder/ "more/*.png" clip.mp4 --output output/answers
 
-Inputs are image files, folders, globs, video files, or the index of a camera (such as 0; end it with Ctrl-C).
+Inputs are image files, folders, globs, video files, or the index of a camera (such as 0; Ctrl-C ends it well,
+and the next input follows; during other inputs it ends the command).
 Images of 16 bits, gray ones, and ones with alpha are read too; of 16 bits the higher 8 are used.
 
 DIR gets panels/<name>.png for an image, videos/<name>.mp4 for a video, and raw/ with COCO's instances.json, label
@@ -77,7 +78,11 @@ def main() -> int:
     failures = predict_inputs(predictor, inputs, args.output, save=args.save, score_threshold=args.confidence)
     print(f"Results of {len(inputs) - len(failures)} of {len(inputs)} inputs are in {args.output}")
     for failure in failures:
-        print(f"failed: {failure.reason}", file=sys.stderr)
+        if failure.begun:
+            print(f"failed: {failure.reason}", file=sys.stderr)
+    left = sum(not failure.begun for failure in failures)
+    if left:
+        print(f"interrupted before {left} inputs were begun", file=sys.stderr)
     return 1 if failures else 0
 
 

@@ -6,6 +6,7 @@
 
 writes one panel per image and overview.png, all panels below each other. Without --dataset the first of the
 config's DATASETS.TEST is used. Tasks and datasets of your own are drawn too: --import the file that registers them.
+The exit status is 2 for wrong input, such as weights that lack the layers of a task.
 """
 
 import argparse
@@ -17,18 +18,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, MetadataCatalog, detection_utils
 from PIL import Image
 from tqdm import tqdm
 
-import mtl_d2  # noqa: F401  registers models and datasets
-from mtl_d2.data import resolve_dataset
+from mtl_d2 import Predictor
+from mtl_d2.data import MultiTaskDatasetMapper, get_records, resolve_dataset
+from mtl_d2.data.images import read_image
+from mtl_d2.engine import setup_cfg
+from mtl_d2.engine.defaults import check_device
 from mtl_d2.evaluation.classification import record_image_labels
 from mtl_d2.evaluation.edge_ground_truth import ground_truth_edges
+from mtl_d2.predictor.pictures import find_metadata
 from mtl_d2.visualization import draw_overview, draw_panel, read_labels
-from mtl_d2.visualization.image_labels import name_image_labels
 
 
 def parse_args() -> argparse.Namespace:
@@ -51,57 +52,61 @@ def parse_args() -> argparse.Namespace:
 
 
 def import_files(paths: list[str]) -> None:
-    """Import Python files, for what they register."""
+    """Import Python files, for what they register.
+
+    Raises:
+        ValueError: one of them is none.
+    """
     for path in paths:
         spec = importlib.util.spec_from_file_location(Path(path).stem, path)
         if spec is None or spec.loader is None or not Path(path).is_file():
-            sys.exit(f"draw_panels.py: --import {path}: expected a Python file (.py).")
+            raise ValueError(f"--import {path}: expected a Python file (.py).")
         sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
 
 
-def build(args: argparse.Namespace) -> tuple[CfgNode, torch.nn.Module]:
-    """The config, and the model with its weights, ready for inference."""
-    from detectron2.modeling import build_model
+def build(args: argparse.Namespace) -> Predictor:
+    """The network with its weights, and its config.
 
-    from mtl_d2.engine.checkpoint import load_weights
-    from mtl_d2.engine.defaults import setup_cfg
-
+    Raises:
+        ValueError: see :class:`mtl_d2.Predictor`.
+    """
     cfg = setup_cfg(args.config_file, args.opts)
-    model = build_model(cfg)
-    load_weights(model, args.weights or cfg.MODEL.WEIGHTS)
-    return cfg, model.eval()
+    check_device(cfg.MODEL.DEVICE, "MODEL.DEVICE cpu")
+    return Predictor(cfg, args.weights)
 
 
-def predictions(cfg: CfgNode, model: torch.nn.Module, dataset: str) -> Iterator[tuple[dict, dict[str, Any]]]:
-    """Pairs of a model input and its output, in the dataset's order."""
-    from mtl_d2.data.build import build_multitask_test_loader
-
-    for batch in build_multitask_test_loader(cfg, dataset):
-        with torch.no_grad():
-            outputs = model(batch)
-        yield from zip(batch, outputs, strict=True)
+def choose_dataset(args: argparse.Namespace, predictor: Predictor) -> str:
+    """The name of the dataset to draw."""
+    if not args.dataset and not predictor.cfg.DATASETS.TEST:
+        raise ValueError("DATASETS.TEST: found no dataset; name one with --dataset.")
+    return resolve_dataset(args.dataset or predictor.cfg.DATASETS.TEST[0])
 
 
-def main() -> None:
-    args = parse_args()
+def predictions(predictor: Predictor, records: list[dict[str, Any]]) -> Iterator[tuple[dict, dict[str, Any]]]:
+    """Pairs of a record and the network's output, as in evaluation."""
+    mapper = MultiTaskDatasetMapper(predictor.cfg, is_train=False)
+    for record in tqdm(records, unit="image", disable=None):
+        yield record, predictor.model.inference([mapper(record)])[0]
+
+
+def draw_panels(args: argparse.Namespace) -> int:
+    """Draw and write the panels; returns their number."""
     import_files(args.imports)
-    cfg, model = build(args)
-    dataset = resolve_dataset(args.dataset or cfg.DATASETS.TEST[0])
-    records = {record["image_id"]: record for record in DatasetCatalog.get(dataset)}
-    metadata = name_image_labels(MetadataCatalog.get(dataset), cfg.INPUT.MTL.IMAGE_LABELS)
+    predictor = build(args)
+    dataset = choose_dataset(args, predictor)
+    records = get_records([dataset])[: args.num_images]
+    metadata = find_metadata(predictor.cfg, dataset)
     read_image_labels = partial(
-        record_image_labels, source=cfg.INPUT.MTL.IMAGE_LABELS, num_classes=len(metadata.image_label_classes)
+        record_image_labels,
+        source=predictor.cfg.INPUT.MTL.IMAGE_LABELS,
+        num_classes=len(metadata.image_label_classes),
     )
     args.output.mkdir(parents=True, exist_ok=True)
 
     panels: list[np.ndarray] = []
-    total = min(args.num_images, len(records))
-    pairs = zip(range(total), predictions(cfg, model, dataset), strict=False)
-    for _, (image_input, output) in tqdm(pairs, total=total, unit="image", disable=None):
-        record = records[image_input["image_id"]]
+    for record, output in predictions(predictor, records):
         path = Path(record["file_name"])
-        image = detection_utils.read_image(str(path), format="RGB")
         labels = None
         if not args.no_labels:
             labels = read_labels(
@@ -110,12 +115,24 @@ def main() -> None:
                 read_edges=ground_truth_edges,
                 read_image_labels=read_image_labels if "image_labels" in output else None,
             )
+        image = read_image(str(path), "RGB")
         panel = draw_panel(image, output, metadata, labels=labels, score_threshold=args.score_threshold, name=path.name)
         Image.fromarray(panel).save(args.output / f"{path.stem}.png")
         panels.append(panel)
     Image.fromarray(draw_overview(panels)).save(args.output / "overview.png")
-    print(f"Wrote {len(panels)} panels and overview.png to {args.output}")
+    return len(panels)
+
+
+def main() -> int:
+    args = parse_args()
+    try:
+        count = draw_panels(args)
+    except (ValueError, OSError) as error:
+        print(f"draw_panels.py: {error}", file=sys.stderr)
+        return 2
+    print(f"Wrote {count} panels and overview.png to {args.output}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -16,12 +16,12 @@ import time
 from pathlib import Path
 
 from detectron2.data import DatasetCatalog
-from detectron2.data.detection_utils import read_image
 from tabulate import tabulate
 from tqdm import tqdm
 
 import mtl_d2  # noqa: F401  registers the datasets
 from mtl_d2.data import resolve_dataset
+from mtl_d2.data.images import read_image
 from mtl_d2.engine.record import RunRecord, new_record, write_record
 from mtl_d2.engine.results_page import render_main_figures
 from mtl_d2.evaluation import EdgeEvaluator, EdgeOptions
@@ -58,7 +58,7 @@ def score(args: argparse.Namespace) -> RunRecord:
     evaluator = EdgeEvaluator(dataset, output_dir=args.output, options=options, workers=args.workers)
     start = time.perf_counter()
     for record in tqdm(records, disable=None):
-        edge = DETECTORS[args.detector](read_image(record["file_name"], format="BGR"), args.sigma)
+        edge = DETECTORS[args.detector](read_image(record["file_name"], "BGR"), args.sigma)
         evaluator.process([record], [{"edge": edge}])
     results = evaluator.evaluate()
     return new_record(

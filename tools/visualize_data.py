@@ -97,8 +97,10 @@ def main() -> int:
         cfg = setup_cfg(args.config_file, args.opts)
         if not args.dataset and not cfg.DATASETS.TRAIN:
             raise ValueError("DATASETS.TRAIN: found no dataset; name one with --dataset.")
+        # As in a training on them: by these names the mapper finds what the labels mean.
+        cfg.DATASETS.TRAIN = tuple(map(resolve_dataset, [args.dataset] if args.dataset else cfg.DATASETS.TRAIN))
         args.output.mkdir(parents=True, exist_ok=True)
-        for name, picture in draw_images(args, cfg, resolve_dataset(args.dataset or cfg.DATASETS.TRAIN[0])):
+        for name, picture in draw_images(args, cfg, cfg.DATASETS.TRAIN[0]):
             if isinstance(picture, str):
                 broken.append(picture)
             else:

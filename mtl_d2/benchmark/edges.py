@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from detectron2.data.detection_utils import read_image
 
 from mtl_d2.balancing import MissingExtraError
 from mtl_d2.data import get_records
+from mtl_d2.data.images import read_image
 from mtl_d2.evaluation import EdgeOptions, score_edges
 from mtl_d2.evaluation.edge_ground_truth import Record, ground_truth_edges
 from mtl_d2.evaluation.edge_matching import match_pixels
@@ -116,7 +116,7 @@ def match_ours(pred: np.ndarray, gt: np.ndarray) -> tuple[np.ndarray, np.ndarray
 def binary_maps(record: Record) -> Iterator[Maps]:
     """Thinned Sobel ridges at each level, and the true edges, where both have a pixel."""
     gt = ground_truth_edges(record) == 1
-    ridges = edge_nms(sobel_edges(read_image(record["file_name"], format="BGR")))
+    ridges = edge_nms(sobel_edges(read_image(record["file_name"], "BGR")))
     for level in LEVELS:
         pred = thin(ridges >= level)
         if pred.any() and gt.any():
@@ -151,7 +151,7 @@ def time_whole_set(dataset: str) -> str:
     records = get_records([dataset])
     options = EdgeOptions(half_tolerance=False, crisp=False)
     start = time.perf_counter()
-    probs = (sobel_edges(read_image(record["file_name"], format="BGR")) for record in records)
+    probs = (sobel_edges(read_image(record["file_name"], "BGR")) for record in records)
     scored = score_edges(probs, (ground_truth_edges(r) == 1 for r in records), options=options, jobs=JOBS)
     seconds = time.perf_counter() - start
     return (

@@ -1,5 +1,6 @@
 """Answers as pictures: a panel for an image, a video with overlays for a video."""
 
+import logging
 import math
 from contextlib import suppress
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.catalog import Metadata
 from PIL import Image
 
@@ -16,12 +17,19 @@ from ..data import DatasetError, resolve_dataset
 from ..visualization import draw_overlay, draw_panel, reduce_for_drawing
 from ..visualization.image_labels import name_image_labels
 
+logger = logging.getLogger(__name__)
+
 _DRAWN_WHOLE = 2048  # pixels of the longer side: above, a reduced copy is drawn
 
 
-def find_metadata(cfg: CfgNode) -> Metadata:
-    """Class names and colours of the config's first dataset; numbered names where they do not fit the network."""
-    names = [*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN]
+def find_metadata(cfg: CfgNode, dataset: str | None = None) -> Metadata:
+    """Class names, ids and colours of a dataset; numbered names where they do not fit the network.
+
+    Args:
+        cfg: of the network.
+        dataset: a name, or the path of a description; the config's first by default.
+    """
+    names = [*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN] if dataset is None else [dataset]
     known = _known_metadata(names[0]) if names else Metadata()
     known = name_image_labels(known, cfg.INPUT.MTL.IMAGE_LABELS)
     fields = {key: value for key, value in known.as_dict().items() if key != "name"}
@@ -31,6 +39,7 @@ def find_metadata(cfg: CfgNode) -> Metadata:
         if len(fields.get(f"{kind}_classes") or ()) != count:  # such as a network that was trained on another dataset
             fields[f"{kind}_classes"] = [f"class {i}" for i in range(count)]
             fields.pop(f"{kind}_colors", None)
+            fields.pop(f"{kind}_dataset_id_to_contiguous_id", None)
     return Metadata().set(**fields)
 
 
@@ -38,8 +47,21 @@ def _known_metadata(dataset: str) -> Metadata:
     with suppress(DatasetError):  # of a dataset that is not on this machine
         name = resolve_dataset(dataset)
         if name in MetadataCatalog.list():
+            _load_categories(name)
             return MetadataCatalog.get(name)
     return Metadata()
+
+
+def _load_categories(name: str) -> None:
+    """Read the records of a described dataset: the ids of its categories, and maybe their names, come with them."""
+    description = MetadataCatalog.get(name).get("description")
+    known = MetadataCatalog.get(name).get("thing_dataset_id_to_contiguous_id")
+    if description is None or not description.instances or known is not None:
+        return
+    try:
+        DatasetCatalog.get(name)  # its loader completes the metadata
+    except (DatasetError, OSError) as error:
+        logger.warning("Categories have the network's numbers, as their json is not read: %s", error)
 
 
 class PanelWriter:

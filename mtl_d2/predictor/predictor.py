@@ -1,5 +1,6 @@
 """One call from images to answers."""
 
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -10,6 +11,7 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from torch import Tensor
 
+from ..data import DatasetError, resolve_dataset
 from ..data.images import convert_array, read_image
 from ..data.transforms import build_augmentations
 from ..engine.checkpoint import LoadReport, load_weights
@@ -19,6 +21,8 @@ from .network_input import Size, find_test_size, make_input
 from .tiled import predict_tiled
 from .tiling import Tiling, check_tile
 from .tta import DEFAULT_SCALES, TestTimeAugmentation
+
+logger = logging.getLogger(__name__)
 
 Image = str | os.PathLike | np.ndarray
 MAX_PIXELS = 2**31  # of a file that is read for tiles: 46,000 x 46,000
@@ -51,7 +55,8 @@ class Predictor:
     tile; larger ones are joined where they agree in the overlap, with an overlap of 0 nowhere.
 
     Args:
-        cfg: a config, or the path of its yaml file.
+        cfg: a config, or the path of its yaml file. Its datasets need not be there; without the description of one, a
+            warning says what is not known.
         weights: a checkpoint, or a name that ``MODEL.WEIGHTS`` may have, which is taken by default.
         tasks: what is answered by default; all of the config's.
         device: such as "cpu"; the config's by default.
@@ -85,7 +90,8 @@ class Predictor:
         self.cfg = cfg.clone() if isinstance(cfg, CfgNode) else setup_cfg(os.fspath(cfg))
         self.cfg.defrost()
         self.cfg.MODEL.DEVICE = device or self.cfg.MODEL.DEVICE
-        check_device(self.cfg.MODEL.DEVICE, "MODEL.DEVICE cpu")
+        check_device(self.cfg.MODEL.DEVICE, "--device cpu (device='cpu' of Predictor)")
+        _resolve_datasets(self.cfg)
         self.batch_size = batch_size
         self.memory_limit = memory_limit
         self.augmentations = build_augmentations(self.cfg, is_train=False)
@@ -193,6 +199,20 @@ class Predictor:
         if unloaded or not names:
             raise ValueError(f"tasks {list(names)}: expected some of {list(known or self.model.branches)}.")
         return names
+
+
+def _resolve_datasets(cfg: CfgNode) -> None:
+    """Give DATASETS the names that training has: panoptic maps are merged by what the datasets say is stuff."""
+    for key in ("TRAIN", "TEST"):
+        cfg.DATASETS[key] = tuple(_resolve_where_there(name, f"DATASETS.{key}") for name in cfg.DATASETS[key])
+
+
+def _resolve_where_there(name: str, key: str) -> str:
+    try:
+        return resolve_dataset(name)
+    except DatasetError as error:  # a network is used without its data, too
+        logger.warning("%s: class names and what is stuff may be unknown: %s", key, error)
+        return name
 
 
 def _check_heads(report: LoadReport, model: Any, tasks: Sequence[str]) -> None:

@@ -41,9 +41,7 @@ class RawResults:
         self._things = list(metadata.get("thing_classes", ()))
         self._stuff = list(metadata.get("stuff_classes", ()))
         self._images: list[dict[str, Any]] = []
-        self._detections: list[dict[str, Any]] | None = None
-        self._panoptic: list[dict[str, Any]] | None = None
-        self._image_labels: list[dict[str, Any]] | None = None
+        self._answers: dict[str, list[dict[str, Any]]] = {}  # by file, of those that are answered
 
     def write(self, name: str, file_name: str, size: tuple[int, int], answer: dict[str, Any]) -> None:
         """
@@ -55,7 +53,8 @@ class RawResults:
         """
         image_id = len(self._images) + 1
         if "instances" in answer:
-            self._detections = (self._detections or []) + self._to_detections(answer["instances"], image_id)
+            found = self._to_detections(answer["instances"], image_id)
+            self._answers.setdefault("instances.json", []).extend(found)
         if "sem_seg" in answer:
             self._save("semantic", name, label_map(answer["sem_seg"]))
         if "edge" in answer:
@@ -65,29 +64,27 @@ class RawResults:
             self._save("panoptic", name, encode_ids(ids.numpy()))
             annotation = {"image_id": image_id, "file_name": f"{name}.png"}
             annotation["segments_info"] = [self._to_coco_segment(segment) for segment in segments]
-            self._panoptic = [*(self._panoptic or []), annotation]
+            self._answers.setdefault("panoptic.json", []).append(annotation)
         if "image_labels" in answer:
             scores = answer["image_labels"].tolist()
             named = dict(zip(image_class_names(self._metadata, len(scores)), scores, strict=True))
-            self._image_labels = [*(self._image_labels or []), {"image_id": image_id, "scores": named}]
+            self._answers.setdefault("image_labels.json", []).append({"image_id": image_id, "scores": named})
         self._images.append({"id": image_id, "file_name": file_name, "height": size[0], "width": size[1]})
 
     def close(self) -> None:
         """Write the json files of what was written so far."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        files: dict[str, Any] = {"images.json": self._images, "instances.json": self._detections}
-        files["image_labels.json"] = self._image_labels
-        if self._panoptic is not None:
+        files: dict[str, Any] = {"images.json": self._images, **self._answers}
+        if "panoptic.json" in files:
             names = [(name, 1) for name in self._things] + [(name, 0) for name in self._stuff]
             categories = [{"id": i, "name": name, "isthing": isthing} for i, (name, isthing) in enumerate(names, 1)]
             files["panoptic.json"] = {
                 "images": self._images,
-                "annotations": self._panoptic,
+                "annotations": files["panoptic.json"],
                 "categories": categories,
             }
         for file, content in files.items():
-            if content is not None:
-                (self.folder / file).write_text(json.dumps(content))
+            (self.folder / file).write_text(json.dumps(content))
 
     def _save(self, kind: str, name: str, values: np.ndarray) -> None:
         path = self.folder / kind / f"{name}.png"

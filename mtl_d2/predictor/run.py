@@ -23,10 +23,11 @@ SAVE = ("panels", "raw", "video", "both")
 
 @dataclass(frozen=True)
 class Failure:
-    """An input without (complete) results, and why."""
+    """An input without (complete) results, and why; ``begun`` is False where all was interrupted before its turn."""
 
     source: str | int
     reason: str
+    begun: bool = True
 
 
 def predict_inputs(
@@ -47,7 +48,8 @@ def predict_inputs(
         tasks: of the network; all by default.
 
     Returns:
-        what failed; results of the others, and of the frames before a failure, are kept.
+        what failed; results of the others, and of the frames before a failure, are kept. An interrupt (Ctrl-C) ends a
+        camera, after which the next input follows; of any other input it ends all.
     """
     run = _Run(predictor, output, save, score_threshold, tasks)
     failures: list[Failure] = []
@@ -55,12 +57,14 @@ def predict_inputs(
         if run.saves("raw"):
             stack.enter_context(closing(run.raw))
         progress = stack.enter_context(tqdm(total=len(inputs), unit="input", disable=None))
-        for item in inputs:
+        for index, item in enumerate(inputs):
             try:
                 run.predict_video(item) if item.is_video else run.predict_image(item)
-            except KeyboardInterrupt:  # how a camera is ended
-                failures.append(Failure(item.source, "interrupted"))
-                break
+            except KeyboardInterrupt:
+                if not isinstance(item.source, int):
+                    failures.append(Failure(item.source, f"{item.source}: interrupted"))
+                    failures += [Failure(i.source, f"{i.source}: not begun", begun=False) for i in inputs[index + 1 :]]
+                    break
             except Exception as error:
                 logger.debug("%s", item.source, exc_info=True)
                 failures.append(Failure(item.source, _explain(item, error)))

@@ -64,14 +64,24 @@ class TestTimeAugmentation:
         if "instance" in tasks:
             height, width = image.shape[:2]
             whole = {"image": views[0]["image"], "height": height, "width": width, "views": views}
-            with torch.no_grad():
-                answer.update(self.detector([whole])[0])
+            answer.update(self._detect(whole))
         dense = [task for task in tasks if task != "instance"]
         if dense:
             answer.update(self._average(views, dense))
         if self.model.panoptic is not None and {"instances", "sem_seg"} <= answer.keys():
             answer["panoptic_seg"] = self.model.panoptic(answer["instances"], answer["sem_seg"])
         return answer
+
+    def _detect(self, whole: dict[str, Any]) -> dict[str, Any]:
+        """Detectron2 turns the masks off while it finds boxes, and leaves them off where that fails."""
+        heads = self.detector.model.roi_heads
+        switches = {name: getattr(heads, name) for name in ("mask_on", "keypoint_on") if hasattr(heads, name)}
+        try:
+            with torch.no_grad():
+                return self.detector([whole])[0]
+        finally:
+            for name, is_on in switches.items():
+                setattr(heads, name, is_on)
 
     def _views(self, image: np.ndarray, size: Size) -> list[dict[str, Any]]:
         views = []

@@ -74,7 +74,9 @@ def draw_instances(
             cv2.rectangle(canvas, tuple(box[:2]), tuple(box[2:]), palette_color(index), 1)
     for index in _named(np.asarray(boxes), several=len(class_names) > 1 and scores is None):
         # Of a single class the name says nothing.
-        name = class_names[classes[index]] if len(class_names) > 1 or scores is None else ""
+        known = len(class_names) > classes[index]  # a label's class may be none of the network's
+        name = class_names[classes[index]] if known else f"class {classes[index]}"
+        name = name if len(class_names) > 1 or scores is None else ""
         score = "" if scores is None else f"{scores[index]:.2f}"
         tile = _label(f"{name} {score}".strip(), palette_color(index))
         paste(canvas, tile, boxes[index][0] * scale, boxes[index][1] * scale - tile.shape[0])

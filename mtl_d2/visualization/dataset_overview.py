@@ -6,7 +6,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from detectron2.data import detection_utils
 from detectron2.data.catalog import Metadata
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -28,6 +27,7 @@ def draw_dataset_overview(
     metadata: Metadata,
     histograms: Mapping[str, np.ndarray | Mapping[str, int]],
     *,
+    read_image: Callable[[str, str], np.ndarray],
     read_edges: Callable[[Record, int], np.ndarray] | None = None,
 ) -> np.ndarray:
     """Histograms, three a row, and below them each image with its labels.
@@ -36,6 +36,7 @@ def draw_dataset_overview(
         records: dataset dicts of the images to draw, without faults.
         metadata: the dataset's: class names, and colours where it has them.
         histograms: title -> values (N,), or counts by class name.
+        read_image: path and "RGB" to (H, W, 3) uint8, such as ``mtl_d2.data.images.read_image``.
         read_edges: see :func:`mtl_d2.visualization.read_labels`.
 
     Returns:
@@ -43,16 +44,21 @@ def draw_dataset_overview(
     """
     parts = [draw_histograms(histograms)] if histograms else []
     if records:
-        rows = draw_overview([_draw_record(record, metadata, read_edges) for record in records], width=_WIDTH)
+        rows = draw_overview(
+            [_draw_record(record, metadata, read_image, read_edges) for record in records], width=_WIDTH
+        )
         # The charts are as wide: a narrow page would make the samples small.
         parts.append(np.pad(rows, ((0, 0), (0, max(0, _WIDTH - rows.shape[1])), (0, 0)), constant_values=255))
     return np.concatenate(parts) if parts else np.full((1, _WIDTH, 3), 255, np.uint8)
 
 
 def _draw_record(
-    record: Record, metadata: Metadata, read_edges: Callable[[Record, int], np.ndarray] | None
+    record: Record,
+    metadata: Metadata,
+    read_image: Callable[[str, str], np.ndarray],
+    read_edges: Callable[[Record, int], np.ndarray] | None,
 ) -> np.ndarray:
-    image = np.ascontiguousarray(detection_utils.read_image(record["file_name"], format="RGB"))
+    image = read_image(record["file_name"], "RGB")
     labels = read_labels(record, metadata.get("ignore_label", 255), read_edges=read_edges)
     scale = drawing_scale(*image.shape[:2])
     picture = resize_image(image, scale)

@@ -5,6 +5,8 @@ import types
 
 import numpy as np
 import pytest
+from detectron2.data import DatasetCatalog
+from PIL import Image
 
 from mtl_d2.benchmark import edges
 from mtl_d2.testing import toy_dataset
@@ -50,6 +52,18 @@ def test_matchings_that_differ_end_with_1(run, reference, options, wrong):
         status, record = run("edges", "--dataset", name, "--rounds", "2")
     assert status == 1 and record["comparisons"] == []
     assert wrong in [check["name"] for check in record["checks"] if check["difference"] > check["tolerance"]]
+
+
+def test_gray_images_of_16_bits_have_the_edges_of_those_of_8():
+    with toy_dataset(2) as name:
+        record = DatasetCatalog.get(name)[1]
+        gray = np.asarray(Image.open(record["file_name"]).convert("L"))
+        Image.fromarray(gray).save(record["file_name"])
+        expected = list(edges.binary_maps(record))
+        Image.fromarray(gray.astype(np.uint16) << 8).save(record["file_name"])
+        found = list(edges.binary_maps(record))
+    assert len(found) == len(expected) > 0
+    assert all((a == b).all() for pairs in zip(found, expected, strict=True) for a, b in zip(*pairs, strict=True))
 
 
 def test_missing_reference_and_wrong_options_end_with_2_and_a_sentence(run, reference, monkeypatch, capsys):

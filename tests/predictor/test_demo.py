@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from mtl_d2.data import BrokenSampleError
+from mtl_d2.predictor import run
 from mtl_d2.predictor.inputs import VideoReader, find_inputs
 
 SCRIPT = Path(__file__).parents[2] / "tools" / "demo.py"
@@ -171,6 +172,43 @@ def test_a_still_image_is_no_video(demo, capsys):
     Image.fromarray(IMAGE).save("a.jpg")
     assert demo("a.jpg", "--save", "video") == 1
     assert "a.jpg: is no video" in capsys.readouterr().err
+
+
+def test_inputs_after_an_interrupt_have_no_results(demo, capsys, monkeypatch):
+    for name in "abc":
+        Image.fromarray(IMAGE).save(f"{name}.png")
+
+    def interrupted(path, *words, **options):
+        if path == "b.png":
+            raise KeyboardInterrupt
+        return read_image(path, *words, **options)
+
+    read_image = run.read_image
+    monkeypatch.setattr(run, "read_image", interrupted)
+    assert demo("a.png", "b.png", "c.png", "--save", "raw", "--tasks", "edge") == 1
+    out, err = capsys.readouterr()
+    assert "Results of 1 of 3 inputs" in out
+    assert "failed: b.png: interrupted\n" in err and "interrupted before 1 inputs were begun\n" in err
+    assert [image["file_name"] for image in json.loads(Path("out/raw/images.json").read_text())] == ["a.png"]
+
+
+def test_an_interrupt_ends_a_camera_well_and_the_next_input_follows(demo, capsys, monkeypatch):
+    class Camera:
+        fps, num_frames = 12.0, 0
+
+        def __init__(self, source):
+            assert source == 0
+
+        def __iter__(self):
+            yield from [IMAGE[:48, :64]] * 3
+            raise KeyboardInterrupt
+
+    Image.fromarray(IMAGE).save("a.png")
+    monkeypatch.setattr(run, "VideoReader", Camera)
+    assert demo("0", "a.png", "--tasks", "edge") == 0
+    out, err = capsys.readouterr()
+    assert "Results of 2 of 2 inputs" in out and "interrupted" not in err
+    assert len(list(VideoReader("out/videos/camera_0.mp4"))) == 3 and Path("out/panels/a.png").is_file()
 
 
 class TestInputs:

@@ -1,15 +1,18 @@
 """From images of any kind to what evaluation would say of them."""
 
+import logging
+
 import cv2
 import numpy as np
 import pytest
 import torch
-from detectron2.data import DatasetCatalog
+import yaml
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import build_model
 
 from mtl_d2 import Predictor
 from mtl_d2.data import BrokenSampleError, build_multitask_test_loader
-from mtl_d2.testing import tiny_cfg
+from mtl_d2.testing import TOY_STUFF_CLASSES, tiny_cfg
 
 from .conftest import LOCAL, RADIUS
 
@@ -215,9 +218,60 @@ class TestAugmentation:
         assert instances.pred_masks.shape[1:] == instances.image_size
         assert instances.pred_boxes.tensor.min() >= 0
 
+    def test_an_image_that_fails_leaves_the_next_ones_answer_as_it_was(self, augmented, files, monkeypatch):
+        expected = augmented(files[1])
+
+        def fail(*_):
+            raise RuntimeError("out of memory")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(augmented.tta.detector, "_get_augmented_boxes", fail)
+            with pytest.raises(RuntimeError, match="out of memory"):
+                augmented(files[1])
+        assert_same_answer(augmented(files[1]), expected)
+
     def test_tiles_may_be_augmented(self, cfg, weights, files):
         answer = Predictor(cfg, weights, tile=48, tta=True)(files[0])
         assert answer["sem_seg"].shape[1:] == cv2.imread(files[0]).shape[:2] and set(answer) == KEYS
+
+
+class TestDatasetsNamedByDescriptions:
+    @pytest.fixture
+    def description(self, tmp_path):
+        semantic = {"folder": "semantic", "classes": list(TOY_STUFF_CLASSES), "stuff": list(TOY_STUFF_CLASSES[2:])}
+        path = tmp_path / "described_for_predictor.yaml"
+        path.write_text(yaml.safe_dump({"images": "images", "semantic": semantic}))
+        before = set(DatasetCatalog.list())
+        yield str(path)
+        for name in set(DatasetCatalog.list()) - before:
+            DatasetCatalog.remove(name)
+            MetadataCatalog.pop(name, None)
+
+    @pytest.mark.parametrize("ending", ["", ".fold0of3"])
+    @pytest.mark.parametrize("key", ["TRAIN", "TEST"])
+    def test_panoptic_maps_have_the_stuff_that_they_say(self, cfg, weights, description, key, ending):
+        cfg = cfg.clone()
+        cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = ()
+        cfg.DATASETS[key] = (description + ending,)
+        predictor = Predictor(cfg, weights)
+        assert predictor.model.panoptic.stuff_ids == (2, 3)
+        assert predictor.cfg.DATASETS[key] == (f"described_for_predictor{ending}",)
+        assert cfg.DATASETS[key] == (description + ending,)  # the caller's is left as it is
+
+    def test_one_that_is_not_there_is_warned_of(self, cfg, weights, description, files, caplog, monkeypatch):  # noqa: PLR0917
+        monkeypatch.setattr(logging.getLogger("mtl_d2"), "propagate", True)
+        cfg = cfg.clone()
+        cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = ("gone.yaml",), (description,)
+        predictor = Predictor(cfg, weights)
+        assert "DATASETS.TRAIN: class names and what is stuff may be unknown: " in caplog.text
+        assert "gone.yaml: cannot be read" in caplog.text
+        assert predictor.model.panoptic.stuff_ids == (2, 3) and set(predictor(files[1])) == KEYS
+
+
+def test_a_gpu_that_is_not_there_is_told_with_what_demo_and_predictor_take(cfg, weights, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="no GPU here: add --device cpu .device='cpu' of Predictor. to the command"):
+        Predictor(cfg, weights, device="cuda")
 
 
 def test_impossible_arguments(cfg, weights):

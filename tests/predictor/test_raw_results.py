@@ -61,6 +61,20 @@ def test_instances_are_cocos_results(folder):
     assert np.array_equal(mask_util.decode(found["segmentation"]).astype(bool), MASK)
 
 
+def test_answers_about_several_images_stand_in_one_file_in_their_order(tmp_path):
+    raw = RawResults(tmp_path, Metadata().set(thing_classes=["a", "b"], stuff_classes=["x", "y", "z"]))
+    for name in "abc":
+        raw.write(name, f"{name}.jpg", (6, 9), {**_answer(), "image_labels": torch.tensor([0.5])})
+    raw.close()
+    ids = {
+        file: [entry["image_id"] for entry in json.loads((tmp_path / file).read_text())]
+        for file in ("instances.json", "image_labels.json")
+    }
+    assert ids == {"instances.json": [1, 2, 3], "image_labels.json": [1, 2, 3]}
+    annotations = json.loads((tmp_path / "panoptic.json").read_text())["annotations"]
+    assert [annotation["file_name"] for annotation in annotations] == ["a.png", "b.png", "c.png"]
+
+
 def test_maps_are_pictures(folder):
     assert np.array_equal(_read(folder / "semantic" / "first.png"), np.arange(54).reshape(6, 9) % 3)
     edge = _read(folder / "edge" / "first.png")

@@ -6,14 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
-from mtl_d2.data import MultiTaskDatasetMapper
+from mtl_d2.data import MultiTaskDatasetMapper, get_records, resolve_datasets
+from mtl_d2.data.copy_paste import with_copy_paste
 from mtl_d2.data.seeded import SeededDataset
 from mtl_d2.engine import setup_cfg
 from mtl_d2.testing import toy_dataset
 from mtl_d2.visualization.samples import draw_samples
+from tests.data.toy_coco import write_toy_coco
 
 ROOT = Path(__file__).parents[2]
 CONFIG = str(ROOT / "configs" / "quick" / "shapes.yaml")
@@ -52,6 +55,45 @@ def test_rows_are_the_stored_image_and_the_samples_that_the_training_loader_give
         expected = draw_samples(rows, MetadataCatalog.get(dataset), label_keys=("instances", "sem_seg", "edge"))
         picture = np.asarray(Image.open(tmp_path / "out" / f"{index:06d}_{Path(name).stem}.png"))
         assert picture.shape == expected.shape and (picture == expected).all()
+
+
+@pytest.fixture
+def described(tmp_path):
+    """The YAML of a dataset whose only objects lie in an image without semantics, to be pasted into one with them."""
+    write_toy_coco(tmp_path)
+    (tmp_path / "semantic" / "a.png").unlink()
+    semantic = {"folder": "semantic", "classes": ["sky", "cat", "dog"], "stuff": ["sky"]}
+    path = tmp_path / "described_for_drawing.yaml"
+    path.write_text(yaml.safe_dump({"images": "images", "instances": "instances.json", "semantic": semantic}))
+    yield str(path)
+    for catalog in (DatasetCatalog, MetadataCatalog):
+        if path.stem in catalog.list():
+            catalog.remove(path.stem)
+
+
+@pytest.mark.parametrize("as_option", [True, False])
+def test_labels_of_a_dataset_named_by_its_description_mean_what_they_do_in_training(
+    monkeypatch, tmp_path, described, as_option
+):
+    options = ["MODEL.ROI_HEADS.NUM_CLASSES", "2", "MODEL.SEM_SEG_HEAD.NUM_CLASSES", "3", "SEED", "5"]
+    options += ["INPUT.MTL.COPY_PASTE.PROB", "1.0", "MODEL.MTL.TASKS", "['instance', 'sem_seg']"]
+    options += ["INPUT.RANDOM_FLIP", "none", "INPUT.MIN_SIZE_TRAIN", "(0,)"]
+    of_config = [*options, "DATASETS.TRAIN", f"('{described}',)"]
+    words = ["--config-file", CONFIG, "--output", tmp_path / "out", "--augment"]
+    words += ["--dataset", described, *options] if as_option else of_config
+    monkeypatch.setattr(sys, "argv", ["visualize_data.py", *map(str, words)])
+    assert runpy.run_path(str(ROOT / "tools" / "visualize_data.py"))["main"]() == 0
+
+    cfg = setup_cfg(CONFIG, of_config)
+    resolve_datasets(cfg)
+    (name,) = cfg.DATASETS.TRAIN
+    records = get_records([name])
+    training = SeededDataset(records, with_copy_paste(cfg, MultiTaskDatasetMapper(cfg, is_train=True), records), seed=5)
+    sample = training[0, 1]
+    assert len(sample["instances"]) > 0  # pasted, which takes to know what an object is in the semantic map
+    row = ("Training, epoch 0: b.jpg", sample)
+    expected = draw_samples([row], MetadataCatalog.get(name), label_keys=("instances", "sem_seg"))
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "000001_b.png")), expected)
 
 
 def test_either_kind_of_rows_can_be_left_out(visualize, tmp_path):

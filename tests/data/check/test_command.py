@@ -51,6 +51,18 @@ def test_a_valid_set_passes_with_its_picture_and_figures(run, tmp_path, capsys):
     assert content["datasets"][NAME]["faults"] == [] and content["datasets"][NAME]["suggestions"]
 
 
+def test_gray_images_of_16_bits_are_drawn_as_those_of_8(run, tmp_path):
+    register(write(tmp_path / "data"))
+    pictures = []
+    for shift in (0, 8):
+        for path in (tmp_path / "data" / "images").iterdir():
+            pixels = np.asarray(Image.open(path).convert("L") if shift == 0 else Image.open(path))
+            Image.fromarray(pixels if shift == 0 else pixels.astype(np.uint16) << shift).save(path)
+        assert run(NAME, "--jobs", 0, "--output", tmp_path / str(shift)) == 0
+        pictures.append(np.asarray(Image.open(tmp_path / str(shift) / NAME / "overview.png")))
+    assert np.array_equal(*pictures)
+
+
 def test_faults_are_listed_below_their_files_and_in_the_json(run, tmp_path, capsys):
     register(write(tmp_path / "data", "box NaN", "image truncated", "label with a palette"))
     assert run(NAME, "--jobs", 0, "--json", tmp_path / "out.json") == 1
