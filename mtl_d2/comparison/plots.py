@@ -88,7 +88,7 @@ def _legend(networks: Mapping[str, Record]) -> str:
     colors = {
         "reference": "black, grey: alone",
         "joint": "blue: joint",
-        "balancer": "red: balancer",
+        "balancer": "orange: balancer",
         "grid": "green: fixed weights",
     }
     found = {"balancer" if n["is_balancer"] else n["role"] for n in networks.values()}

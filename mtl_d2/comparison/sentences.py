@@ -146,6 +146,10 @@ def _chosen(record: Record) -> Iterator[str]:
             undefined += [name] if any(trial["score"] is None for trial in network["trials"]) else []
     if by_values:
         yield "Chosen: " + "; ".join(f"{values} for {', '.join(names)}" for values, names in by_values.items()) + "."
+    for key, tried in record["search"]["values"].items():
+        chosen = {network["chosen"].get(key) for network in record["networks"].values() if len(network["trials"]) > 1}
+        if len(chosen) == 1 and chosen & {tried[0], tried[-1]} and len(tried) > 1:
+            yield f"All have {key} {chosen.pop()}, which lies at the end of what was tried: one beyond may be better."
     if undefined:
         yield (
             f"Of {', '.join(undefined)} a run of the search failed or has no score, so that the choice is among the "

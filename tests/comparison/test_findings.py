@@ -113,6 +113,7 @@ def test_sentences_follow_the_record(record):
         "Searched on 2 of 3 folds of the training images, in runs of 9 steps: SOLVER.BASE_LR",
         "SOLVER.BASE_LR; 2 values for each network, the references alike. The images of val",
         "Chosen: SOLVER.BASE_LR 1 for alone_sem_seg, alone_edge, both, low.",
+        "All have SOLVER.BASE_LR 1, which lies at the end of what was tried: one beyond may be better.",
         "Of both a run of the search failed or has no score",
         "low is trained on 1.50 times as many images as each reference.",
         "Failed: both seed 2.",
