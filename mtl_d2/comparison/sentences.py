@@ -147,9 +147,11 @@ def _chosen(record: Record) -> Iterator[str]:
     if by_values:
         yield "Chosen: " + "; ".join(f"{values} for {', '.join(names)}" for values, names in by_values.items()) + "."
     for key, tried in record["search"]["values"].items():
-        chosen = {network["chosen"].get(key) for network in record["networks"].values() if len(network["trials"]) > 1}
-        if len(chosen) == 1 and chosen & {tried[0], tried[-1]} and len(tried) > 1:
-            yield f"All have {key} {chosen.pop()}, which lies at the end of what was tried: one beyond may be better."
+        chosen = [network["chosen"].get(key) for network in record["networks"].values() if len(network["trials"]) > 1]
+        numbers = [value for value in tried if isinstance(value, int | float)]
+        for end in (min, max) if chosen and len(numbers) == len(tried) > 1 else ():
+            if all(value == end(numbers) for value in chosen):
+                yield f"All have {key} {chosen[0]}, which lies at the end of what was tried: one beyond may be better."
     if undefined:
         yield (
             f"Of {', '.join(undefined)} a run of the search failed or has no score, so that the choice is among the "

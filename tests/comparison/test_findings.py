@@ -96,11 +96,13 @@ def test_sentences_follow_the_record(record):
     changed["bootstrap"]["seeds"] = 1
     rates = [{"values": {"SOLVER.BASE_LR": rate}, "score": score} for rate, score in ((1, 0.5), (2, None))]
     for name, network in changed["networks"].items():
-        network.update(trials=rates if name == "both" else rates[:1] * 2, chosen={"SOLVER.BASE_LR": 1})
+        network.update(
+            trials=rates if name == "both" else rates[:1] * 2, chosen={"SOLVER.BASE_LR": 1, "SOLVER.STEPS": [3]}
+        )
     changed["search"] = {
         "folds": 3,
         "held_out": 2,
-        "values": {"SOLVER.BASE_LR": [1, 2]},
+        "values": {"SOLVER.BASE_LR": [2, 1, 3], "SOLVER.STEPS": [[3], [4]]},
         "overrides": {"SOLVER.MAX_ITER": 9},
     }
     changed["failed"] = ["both seed 2"]
@@ -111,8 +113,8 @@ def test_sentences_follow_the_record(record):
         "alone_edge is NOT trained: a third more steps move its score by 4.0 %",
         "with one seed, how far another would move a figure is not in them",
         "Searched on 2 of 3 folds of the training images, in runs of 9 steps: SOLVER.BASE_LR",
-        "SOLVER.BASE_LR; 2 values for each network, the references alike. The images of val",
-        "Chosen: SOLVER.BASE_LR 1 for alone_sem_seg, alone_edge, both, low.",
+        "SOLVER.BASE_LR, SOLVER.STEPS; 2 values for each network, the references alike. The images of val",
+        "Chosen: SOLVER.BASE_LR 1, SOLVER.STEPS [3] for alone_sem_seg, alone_edge, both, low.",
         "All have SOLVER.BASE_LR 1, which lies at the end of what was tried: one beyond may be better.",
         "Of both a run of the search failed or has no score",
         "low is trained on 1.50 times as many images as each reference.",
