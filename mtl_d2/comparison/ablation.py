@@ -11,9 +11,9 @@ from typing import Any
 from detectron2.config import CfgNode
 
 from ..engine.record import RunRecord, portable_command, portable_word
+from ..engine.trial_network import build_trial
 from .costs import Cost, measure_costs
 from .execute import Runs
-from .networks import build_on_cpu
 from .plan import Run, cfg_of, last_stage, make_run
 from .yaml_values import (
     DATASETS,
@@ -212,8 +212,8 @@ def _check(ablation: Ablation, variant: Variant) -> None:
     """Build the network once: what cannot be built is said before anything is trained."""
     cfg = _cfg(ablation, variant)
     try:
-        build_on_cpu(cfg)
-    except (ValueError, KeyError, AssertionError, ImportError) as error:
+        build_trial(cfg)
+    except (ValueError, ImportError) as error:
         raise ComparisonError(f"{ablation.name}: {variant.name}: {error}") from error
 
 

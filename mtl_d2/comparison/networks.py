@@ -2,10 +2,7 @@
 
 import dataclasses
 
-from detectron2.config import CfgNode
-from detectron2.modeling import build_model
-from torch import nn
-
+from ..engine.trial_network import build_trial
 from ..tasks import TaskBranch
 from .description import Candidate, Comparison
 from .plan import candidate_cfg
@@ -46,17 +43,9 @@ def _metrics(comparison: Comparison, candidate: Candidate, *, answers_alone: boo
     """Of each task that has an answer; ``answers_alone`` without those that other tasks of the network depend on."""
     cfg = candidate_cfg(comparison, candidate)
     try:
-        branches: dict[str, TaskBranch] = build_on_cpu(cfg).branches  # type: ignore[assignment]
-    except (ValueError, KeyError, AssertionError, ImportError) as error:
+        branches: dict[str, TaskBranch] = build_trial(cfg).branches  # type: ignore[assignment]
+    except (ValueError, ImportError) as error:
         raise ComparisonError(f"{comparison.name}: {candidate.name}: {error}") from error
     needed = {name for branch in branches.values() for name in branch.depends_on} if answers_alone else set()
     scored = {task: branch for task, branch in branches.items() if branch.metric and task not in needed}
     return [Metric(task, branch.metric, branch.higher_is_better) for task, branch in scored.items()]
-
-
-def build_on_cpu(cfg: CfgNode) -> nn.Module:
-    """The network of a config, with random weights, whatever device it is to be trained on."""
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.MODEL.DEVICE = "cpu"
-    return build_model(cfg)

@@ -17,10 +17,11 @@ from .precision import check_amp_dtype
 from .stages import read_stages
 from .task_schedule import TaskSchedule
 from .task_step import check_step, part_size
+from .trial_network import build_trial
 
 
 def check_solver(cfg: CfgNode, processes: int = 1) -> None:
-    """Check what can be said of a training, in each of its stages, without its data and its network.
+    """Check what can be said of a training, in each of its stages, without its data.
 
     Args:
         processes: of the job, which share SOLVER.IMS_PER_BATCH.
@@ -40,13 +41,14 @@ def check_solver(cfg: CfgNode, processes: int = 1) -> None:
 
 
 def check_network(cfg: CfgNode) -> None:
-    """Check the tasks and their balancer; see :func:`check_solver` for errors."""
+    """Check the tasks, their balancer and their network; see :func:`check_solver` for errors."""
     tasks = list(cfg.MODEL.MTL.TASKS)
     if not tasks or len(set(tasks)) < len(tasks):
         raise ValueError(f"MODEL.MTL.TASKS is {tasks}: name at least one of {known_tasks()}, and none twice")
     for task in tasks:
         get_task(task)
     build_balancer(cfg, tasks, known_tasks())
+    build_trial(cfg)
 
 
 def _check_run(cfg: CfgNode, processes: int) -> None:

@@ -10,12 +10,12 @@ import yaml
 from mtl_d2.comparison import AblationRuns, ComparisonError, new_ablation_findings, read_ablation, render_ablation
 from mtl_d2.comparison.ablation_page import render_ablations
 from mtl_d2.comparison.costs import Cost
-from mtl_d2.comparison.networks import build_on_cpu
 from mtl_d2.comparison.plan import to_words
 from mtl_d2.comparison.yaml_values import flat
 from mtl_d2.data.datasets.shapes import RARE_SCHEMA
 from mtl_d2.engine import setup_cfg
 from mtl_d2.engine.record import write_json
+from mtl_d2.engine.trial_network import build_trial
 
 from .toy import main_of, started, toy_comparison
 
@@ -157,7 +157,7 @@ def test_the_projects_own_variants_are_networks_that_differ(path):
     variants = read_ablation(path).variants
     cfgs = [setup_cfg(variant.config, to_words(variant.overrides)) for variant in variants]
     for cfg in cfgs:
-        build_on_cpu(cfg)
+        build_trial(cfg)
     contents = [{**flat(cfg), "OUTPUT_DIR": ""} for cfg in cfgs]
     assert variants and all(a != b for a, b in itertools.combinations(contents, 2))
 

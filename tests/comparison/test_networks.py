@@ -22,7 +22,7 @@ def check(tmp_path, monkeypatch):
     def build(cfg):
         return SimpleNamespace(branches={task: branch(task) for task in cfg.MODEL.MTL.TASKS})
 
-    monkeypatch.setattr(networks, "build_on_cpu", build)
+    monkeypatch.setattr(networks, "build_trial", build)
 
     def run(**references):
         described = {name: {"MODEL.MTL.TASKS": tasks} for name, tasks in references.items()}

@@ -10,6 +10,8 @@ QUICK = ["--config-file", "configs/quick/shapes.yaml"]
 
 
 FLOAT16 = ("SOLVER.AMP.ENABLED", "True", "SOLVER.MTL.AMP_DTYPE")
+THINNED = ("DATALOADER.MTL.UNDERSAMPLE_EMPTY", "0.5")
+REPEATED = ("DATALOADER.REPEAT_THRESHOLD", "0.1")
 FREEZE = "[{'PART': 'balancer', 'FROM': 0, 'TO': -1}]"
 SEPARATE = (
     *("MODEL.MTL.BALANCER.NAME", "uncertainty"),
@@ -77,6 +79,12 @@ def test_a_balancer_that_cannot_be_had(option, sentence, monkeypatch):
             ("SOLVER.CLIP_GRADIENTS.ENABLED", "True", "SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "most"),
             "CLIP_TYPE is 'most'; expected one of",
         ),
+        (("MODEL.MTL.NECK.NAME", "bottle"), "MODEL.MTL.NECK.NAME is 'bottle': expected one of"),
+        (("MODEL.MTL.EDGE_HEAD.STRIDE", "3"), "EDGE_HEAD.STRIDE is 3: expected a divisor"),
+        (("MODEL.SEM_SEG_HEAD.NAME", "Nothing"), "the network cannot be built: No object named 'Nothing'"),
+        (("MODEL.FPN.FUSE_TYPE", "product"), "the network cannot be built: assert fuse_type in"),
+        (("MODEL.MTL.TASKS", "['edge']", *THINNED), "UNDERSAMPLE_EMPTY: found 0.5 with the tasks"),
+        (("MODEL.MTL.TASKS", "['edge']", *REPEATED), "REPEAT_THRESHOLD, .*: found 0.1, 0.0 with the tasks"),
         (SEPARATE, "SCHEDULE.FREEZE names the balancer, which separate networks do without"),
         (("--num-machines", "2"), "--dist-url auto works on one machine"),
     ],

@@ -8,6 +8,7 @@ import numpy as np
 from detectron2.config import CfgNode
 
 from ..labels import label_table, task_labels
+from ..schema import DatasetError
 from .mixture import Mixture
 from .quota import needed_images
 from .rarity import image_factors
@@ -44,7 +45,7 @@ def build_mixture(
         batch_size: of the global batch, in images.
 
     Raises:
-        ValueError: a value is out of its range, or no mixture of the images has what is asked for.
+        ValueError: a value is out of its range; DatasetError: no mixture of the images has what is asked for.
     """
     check_settings(cfg)
     mtl = cfg.DATALOADER.MTL
@@ -77,13 +78,13 @@ def _quota_labels(labels: np.ndarray, tasks: Sequence[str], steps: int, batch_si
         return labels[:, :0]
     for task, count in zip(tasks, labels.sum(axis=0), strict=True):
         if count == 0:
-            raise ValueError(
+            raise DatasetError(
                 f"DATALOADER.MTL.TASK_QUOTA_STEPS: found no image that is labelled for {task!r}, expected one; remove "
                 "the task from MODEL.MTL.TASKS, or add a dataset with such labels."
             )
     partial = labels[:, ~labels.all(axis=0)]
     if partial.shape[1] > batch_size:
-        raise ValueError(
+        raise DatasetError(
             f"SOLVER.IMS_PER_BATCH: found {batch_size}, expected at least {partial.shape[1]} with "
             "DATALOADER.MTL.TASK_QUOTA_STEPS, an image for each task that is not labelled in all images."
         )
@@ -119,7 +120,7 @@ def _counts(cfg: CfgNode, groups: _Groups, batch_size: int) -> np.ndarray:
         shares = shares_with_minimum(groups.weights, margins, groups.carriers, needs / total)
         return apportion(shares, total, groups.carriers, needs)
     except ValueError as error:
-        raise ValueError(
+        raise DatasetError(
             f"DATALOADER.MTL: found DATASET_RATIOS {list(mtl.DATASET_RATIOS)}, TASK_RATIOS {dict(mtl.TASK_RATIOS)} and "
             f"TASK_QUOTA_STEPS {mtl.TASK_QUOTA_STEPS} with {batch_size} images a batch, expected what a mixture of the "
             "images can have together (an image brings all its labels); relax one of them."

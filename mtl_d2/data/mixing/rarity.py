@@ -1,6 +1,6 @@
 """How often an image comes in an epoch, by how rare its classes are and whether it has objects at all."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ from detectron2.utils import comm
 
 from ..class_counts import own_semantic_pixels, thing_ids
 from ..labels import has_objects, is_labelled
+from .settings import rarity_kinds
 
 Record = Mapping[str, Any]
 Classes = Sequence[int] | np.ndarray | None
@@ -21,29 +22,14 @@ def image_factors(cfg: CfgNode, records: Sequence[Record]) -> np.ndarray:
         cfg: reads DATALOADER.REPEAT_THRESHOLD (Detectron2's), DATALOADER.MTL, MODEL.MTL.TASKS,
             INPUT.MTL.IMAGE_LABELS and MODEL.SEM_SEG_HEAD.IGNORE_VALUE.
         records: of the images.
-
-    Raises:
-        ValueError: a key without a task whose labels it could act on.
     """
-    mtl, tasks = cfg.DATALOADER.MTL, cfg.MODEL.MTL.TASKS
+    mtl = cfg.DATALOADER.MTL
     rare, frequent = cfg.DATALOADER.REPEAT_THRESHOLD, mtl.UNDERSAMPLE_FREQUENT
     factors = np.ones(len(records))
     if rare > 0 or frequent > 0:
-        kinds = _classes_by_kind(cfg, records)
-        if not kinds:
-            raise ValueError(
-                f"DATALOADER.REPEAT_THRESHOLD, DATALOADER.MTL.UNDERSAMPLE_FREQUENT: found {rare}, {frequent} with the "
-                f"tasks {list(tasks)}, expected the task instance, or classification with labels that are given or of "
-                "instances, or sem_seg with DATALOADER.MTL.REPEAT_SEM_SEG."
-            )
-        by_kind = np.stack([rarity_factors(classes, rare, frequent) for classes in kinds])
+        by_kind = np.stack([rarity_factors(classes, rare, frequent) for classes in _classes_by_kind(cfg, records)])
         factors = np.nan_to_num(np.fmax.reduce(by_kind), nan=1.0)
     if mtl.UNDERSAMPLE_EMPTY < 1:
-        if "instance" not in tasks:
-            raise ValueError(
-                f"DATALOADER.MTL.UNDERSAMPLE_EMPTY: found {mtl.UNDERSAMPLE_EMPTY} with the tasks {list(tasks)}, "
-                "expected the task instance, whose labels say which images have no object; set it to 1."
-            )
         empty = np.array([is_labelled(record, "instance") and not has_objects(record) for record in records])
         factors = np.where(empty, factors * mtl.UNDERSAMPLE_EMPTY, factors)
     return factors
@@ -51,16 +37,12 @@ def image_factors(cfg: CfgNode, records: Sequence[Record]) -> np.ndarray:
 
 def _classes_by_kind(cfg: CfgNode, records: Sequence[Record]) -> list[Sequence[Classes]]:
     """The classes of each image, once for each kind of labels that count: ids of different kinds are not compared."""
-    tasks = cfg.MODEL.MTL.TASKS
-    image_labels = cfg.INPUT.MTL.IMAGE_LABELS if "classification" in tasks else None
-    kinds: list[Sequence[Classes]] = []
-    if "instance" in tasks or image_labels == "instances":
-        kinds.append([thing_ids(record) for record in records])
-    if image_labels == "given":
-        kinds.append([record.get("image_labels") for record in records])
-    if "sem_seg" in tasks and cfg.DATALOADER.MTL.REPEAT_SEM_SEG:
-        kinds.append(sem_seg_classes(records, cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE))
-    return kinds
+    classes: dict[str, Callable[[], Sequence[Classes]]] = {
+        "instances": lambda: [thing_ids(record) for record in records],
+        "image_labels": lambda: [record.get("image_labels") for record in records],
+        "sem_seg": lambda: sem_seg_classes(records, cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE),
+    }
+    return [classes[kind]() for kind in rarity_kinds(cfg)]
 
 
 def rarity_factors(classes: Sequence[Classes], rare: float, frequent: float = 0.0) -> np.ndarray:

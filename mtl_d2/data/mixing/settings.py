@@ -24,8 +24,12 @@ def check_settings(cfg: CfgNode) -> None:
             f"{_KEY}.SIZE_BUCKETS: found {mtl.SIZE_BUCKETS} with INPUT.MTL.LSJ.ENABLED, which gives all images the "
             "size INPUT.MTL.LSJ.SIZE; set SIZE_BUCKETS 0."
         )
-    if not 0 < mtl.UNDERSAMPLE_EMPTY <= 1:
-        raise ValueError(f"{_KEY}.UNDERSAMPLE_EMPTY: found {mtl.UNDERSAMPLE_EMPTY}, expected a share in (0, 1].")
+    _check_empty(mtl.UNDERSAMPLE_EMPTY, cfg.MODEL.MTL.TASKS)
+    _check_rarity(cfg)
+
+
+def _check_rarity(cfg: CfgNode) -> None:
+    mtl = cfg.DATALOADER.MTL
     rare, frequent = cfg.DATALOADER.REPEAT_THRESHOLD, mtl.UNDERSAMPLE_FREQUENT
     for key, threshold in (("DATALOADER.REPEAT_THRESHOLD", rare), (f"{_KEY}.UNDERSAMPLE_FREQUENT", frequent)):
         if not 0 <= threshold <= 1:
@@ -35,6 +39,34 @@ def check_settings(cfg: CfgNode) -> None:
             f"{_KEY}.UNDERSAMPLE_FREQUENT: found {frequent}, expected at least DATALOADER.REPEAT_THRESHOLD, {rare}: "
             "no class is rare and frequent."
         )
+    if (rare > 0 or frequent > 0) and not rarity_kinds(cfg):
+        raise ValueError(
+            f"DATALOADER.REPEAT_THRESHOLD, {_KEY}.UNDERSAMPLE_FREQUENT: found {rare}, {frequent} with the tasks "
+            f"{list(cfg.MODEL.MTL.TASKS)}, expected the task instance, or classification with labels that are given or "
+            f"of instances, or sem_seg with {_KEY}.REPEAT_SEM_SEG."
+        )
+
+
+def _check_empty(share: float, tasks: Sequence[str]) -> None:
+    if not 0 < share <= 1:
+        raise ValueError(f"{_KEY}.UNDERSAMPLE_EMPTY: found {share}, expected a share in (0, 1].")
+    if share < 1 and "instance" not in tasks:
+        raise ValueError(
+            f"{_KEY}.UNDERSAMPLE_EMPTY: found {share} with the tasks {list(tasks)}, expected the task instance, whose "
+            "labels say which images have no object; set it to 1."
+        )
+
+
+def rarity_kinds(cfg: CfgNode) -> list[str]:
+    """The kinds of labels whose classes are rare or frequent: of "instances", "image_labels" and "sem_seg"."""
+    tasks = cfg.MODEL.MTL.TASKS
+    image_labels = cfg.INPUT.MTL.IMAGE_LABELS if "classification" in tasks else None
+    asked = {
+        "instances": "instance" in tasks or image_labels == "instances",
+        "image_labels": image_labels == "given",
+        "sem_seg": "sem_seg" in tasks and cfg.DATALOADER.MTL.REPEAT_SEM_SEG,
+    }
+    return [kind for kind, is_asked in asked.items() if is_asked]
 
 
 def _check_dataset_ratios(ratios: Sequence[Any], names: Sequence[str]) -> None:

@@ -7,12 +7,14 @@ import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 
+from ..schema import DatasetError
+
 
 def input_sizes(cfg: CfgNode, records: Sequence[Mapping[str, Any]]) -> np.ndarray:
     """Return the (N, 2) height and width in pixels that images have after INPUT.CROP and the middle MIN_SIZE_TRAIN.
 
     Raises:
-        ValueError: a record has no height or width.
+        DatasetError: a record has no height or width.
     """
     short_edges = sorted(cfg.INPUT.MIN_SIZE_TRAIN)
     short = short_edges[len(short_edges) // 2] if short_edges else 0
@@ -20,7 +22,7 @@ def input_sizes(cfg: CfgNode, records: Sequence[Mapping[str, Any]]) -> np.ndarra
     sizes = []
     for record in records:
         if not (record.get("height") and record.get("width")):
-            raise ValueError(
+            raise DatasetError(
                 f"DATALOADER.MTL.SIZE_BUCKETS: found no 'height' and 'width' in the record of "
                 f"{record['file_name']}, expected them in every record; add them or set SIZE_BUCKETS 0."
             )

@@ -4,6 +4,7 @@ from detectron2.data.samplers import RepeatFactorTrainingSampler
 
 from mtl_d2.data import get_records
 from mtl_d2.data.mixing.rarity import image_factors, rarity_factors, sem_seg_classes
+from mtl_d2.data.mixing.settings import check_settings
 from mtl_d2.testing import tiny_cfg, toy_dataset
 
 SQRT2 = 2**0.5
@@ -48,7 +49,7 @@ def test_empty_images_are_thinned_and_unlabelled_ones_are_not():
     with pytest.raises(
         ValueError, match=r"UNDERSAMPLE_EMPTY: found 0.25 with the tasks \['sem_seg'\], expected .* insta"
     ):
-        image_factors(cfg, records)
+        check_settings(cfg)
 
 
 def test_crowds_make_no_class_frequent():
@@ -66,7 +67,7 @@ def test_given_image_labels_count_and_derived_ones_count_as_their_objects():
     assert image_factors(cfg, records).tolist() == [SQRT2, SQRT2, 2, 1, 1]
     cfg.INPUT.MTL.IMAGE_LABELS = "sem_seg"
     with pytest.raises(ValueError, match="expected the task instance, or classification with labels"):
-        image_factors(cfg, records)
+        check_settings(cfg)
 
 
 def test_semantic_classes_count_where_they_are_asked_for():
@@ -79,7 +80,7 @@ def test_semantic_classes_count_where_they_are_asked_for():
         assert [bool({1, 2} & set(ids)) for ids in found[1:]] == [True, False, True, False]
         options = {"DATALOADER.REPEAT_THRESHOLD": 1.0, "MODEL.MTL.TASKS": ["sem_seg"]}
         with pytest.raises(ValueError, match="expected the task instance, or classification .*, or sem_seg with"):
-            image_factors(tiny_cfg(**options), records)
+            check_settings(tiny_cfg(**options))
         factors = image_factors(tiny_cfg(**options, **{"DATALOADER.MTL.REPEAT_SEM_SEG": True}), records)
     things = [set(ids) & {1, 2} for ids in found[1:]]
     rarest = [4 / sum(t == other for other in things) if t else 1 for t in things]
