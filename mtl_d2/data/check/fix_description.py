@@ -1,13 +1,14 @@
 """The description of a corrected copy."""
 
+import json
 import os
-import shutil
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from ..datasets.image_labels import read_image_labels
 from ..description import ALL_IMAGES, Description
 from ..description_keys import relative_name
 from ..schema import DatasetError, DatasetSchema
@@ -48,7 +49,8 @@ def copied_keys(
         if "folder" in copied.get(key, {}):
             copied[key] = {**copied[key], "folder": name}
     if description.image_labels is not None:
-        shutil.copyfile(description.image_labels.file, folder / "image_labels.json")
+        found = read_image_labels(description.image_labels.file, description.images)
+        (folder / "image_labels.json").write_text(json.dumps(found), encoding="utf-8")
         copied["image_labels"] = {**copied["image_labels"], "file": "image_labels.json"}
     return copied
 

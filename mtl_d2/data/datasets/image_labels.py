@@ -22,17 +22,8 @@ def add_image_labels(records: Sequence[dict], names: Sequence[str], labels: Imag
     Raises:
         DatasetError: the file is no json of that form, names an unknown class, or lists none of the images.
     """
-    try:
-        with open(labels.file, encoding="utf-8") as file:
-            content = json.load(file)
-    except (OSError, ValueError, RecursionError) as error:
-        raise DatasetError(f"{labels.file}: cannot be read as json ({error}); restore the file.") from error
-    if not isinstance(content, dict):
-        found = type(content).__name__
-        raise DatasetError(f"{labels.file}: found a {found}, expected {{image name: [class names]}}; correct it.")
-    if isinstance(content.get("annotations"), list) and isinstance(content.get("images"), list):
-        content = _from_coco(content, labels.file)
-    ids = {relative_name(name, folder): _class_ids(labels, name, classes) for name, classes in content.items()}
+    found = read_image_labels(labels.file, folder)
+    ids = {name: _class_ids(labels, name, classes) for name, classes in found.items()}
     for record, name in zip(records, names, strict=True):
         if name in ids:
             record["image_labels"] = ids[name]
@@ -40,6 +31,25 @@ def add_image_labels(records: Sequence[dict], names: Sequence[str], labels: Imag
         raise DatasetError(
             f"{labels.file}: lists none of the {len(records)} images, expected names such as {names[0]!r}; correct it."
         )
+
+
+def read_image_labels(file: str, folder: str) -> dict[str, Any]:
+    """``{image name, relative to the folder of the images: class names}`` of a json; the classes are not checked.
+
+    Raises:
+        DatasetError: the file is no json of that form.
+    """
+    try:
+        with open(file, encoding="utf-8") as stream:
+            content = json.load(stream)
+    except (OSError, ValueError, RecursionError) as error:
+        raise DatasetError(f"{file}: cannot be read as json ({error}); restore the file.") from error
+    if not isinstance(content, dict):
+        found = type(content).__name__
+        raise DatasetError(f"{file}: found a {found}, expected {{image name: [class names]}}; correct it.")
+    if isinstance(content.get("annotations"), list) and isinstance(content.get("images"), list):
+        content = _from_coco(content, file)
+    return {relative_name(name, folder): classes for name, classes in content.items()}
 
 
 def _from_coco(content: dict[str, Any], file: str) -> dict[str, list[str]]:

@@ -138,6 +138,8 @@ def test_a_described_dataset_is_fixed_with_its_split_and_its_class_map(tmp_path)
     del toy.content["images"][5], toy.content["annotations"][-2:]  # 5.png has no instances, but a semantic label
     toy.write(tmp_path / "data")
     (tmp_path / "data" / "split.txt").write_text("1.png\n2.png\n5.png\n")
+    labels = {str(tmp_path / "data/images/1.png"): ["pet"], "5.png": []}  # by an absolute name too
+    (tmp_path / "data" / "labels.json").write_text(json.dumps(labels))
     keys = {
         "name": NAME,
         "images": "images",
@@ -145,6 +147,7 @@ def test_a_described_dataset_is_fixed_with_its_split_and_its_class_map(tmp_path)
         "instances": "instances.json",
         "semantic": {"folder": "semantic", "classes": ["background", "cat", "dog"], "stuff": ["background"]},
         "class_map": {"things": {"cat": "animal", "dog": "animal"}, "semantic": {"dog": None}},
+        "image_labels": {"file": "labels.json", "classes": ["pet"]},
     }
     (tmp_path / "data" / "toy.yaml").write_text(yaml.safe_dump(keys))
     report = check_dataset(register_description(tmp_path / "data" / "toy.yaml"), jobs=0)
@@ -153,4 +156,5 @@ def test_a_described_dataset_is_fixed_with_its_split_and_its_class_map(tmp_path)
     fixed_report = check_dataset(fix.name, jobs=0)
     assert fixed_report.faults == [] and fixed_report.statistics.labelled["images"] == 2
     assert fixed_report.schema.thing_classes == ("animal",)
+    assert json.loads((tmp_path / "copy" / "image_labels.json").read_text()) == {"1.png": ["pet"], "5.png": []}
     assert fixed_report.statistics.semantic_pixels[[1, 255]].tolist() == [2 * 80, 2 * (200 + 4)]
