@@ -5,6 +5,7 @@ so that the rare one can be scored. There, each thing class has a semantic id of
 
 With --easy, write ``shapes_easy``: 96 pixels, one to three large things in the colours of their class. A small network
 learns them in minutes on a CPU, so that whole comparisons of trainings are affordable.
+Both options together write ``shapes_easy_rare``.
 
 The corners of bars and crosses are keypoints: keypoints_{train,val}.json, which are added to a folder that lacks them.
 

@@ -1,4 +1,6 @@
-"""configs/shapes/demo.yaml as a LazyConfig: the network from yaml keys, what is around it as Python objects.
+"""The network and data of configs/shapes/demo.yaml as a LazyConfig: the network from yaml keys, the rest in Python.
+
+It is trained in float32, with a longer warm-up.
 
     python tools/train_net.py --config-file configs/shapes/lazy_demo.py train.max_iter=200 optimizer.lr=0.001
 

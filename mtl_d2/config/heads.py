@@ -34,7 +34,7 @@ def _add_instance(mtl: CN) -> None:
 
 def _add_sem_seg(mtl: CN) -> None:
     mtl.SEM_SEG_HEAD = CN()
-    mtl.SEM_SEG_HEAD.LOSS = "ce"  # "ce" | "focal" | "dice"
+    mtl.SEM_SEG_HEAD.LOSS = "ce"  # "ce" | "focal" | "dice": cross-entropy plus dice
     mtl.SEM_SEG_HEAD.FOCAL_GAMMA = 2.0
     # A number for each class, or how to count them in DATASETS.TRAIN: "inverse", "median", "effective"; None for none.
     mtl.SEM_SEG_HEAD.CLASS_WEIGHTS = None
@@ -82,7 +82,7 @@ def _add_decoders(mtl: CN) -> None:
     decoder.PSPNET.BINS = [1, 2, 3, 6]  # cells along each side of the grids
     decoder.PSPNET.AUXILIARY_WEIGHT = 0.4  # of the loss of the level before the coarsest; 0 for none
     decoder.DEEPLAB = CN()  # v3 and v3+
-    decoder.DEEPLAB.DILATIONS = [6, 12, 18]  # in cells of the coarsest level; twice these at stride 8
+    decoder.DEEPLAB.DILATIONS = [6, 12, 18]  # in cells of the coarsest level, for stride 16; twice these suit 8
     decoder.DEEPLAB.SEPARABLE = False  # depthwise separable convolutions, v3+ alone
     decoder.RSPP = CN()
     decoder.RSPP.BINS = [1, 2, 3, 6]  # as PSPNET.BINS

@@ -18,7 +18,7 @@ from .weights_file import WeightsError, check_there
 
 DESCRIPTION = """
 Train or evaluate a network from a config file. OUTPUT_DIR gets checkpoints, config.yaml, log.txt, metrics.json,
-TensorBoard events, and report.json with the results, the commit and the seconds.
+TensorBoard events, and report.json (--eval-only: report_eval.json) with the results, the commit and the seconds.
 """
 EXAMPLES = """
 Examples:

@@ -1,6 +1,7 @@
 """The step that weighs gradients: against plain backward passes, at both cuts, with pooled levels and shared heads."""
 
 import copy
+from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from mtl_d2.testing import ALL_TASKS, random_batched_inputs, tiny_cfg
 from .toy import ToyTrunk, labelled_images, multitask_network
 
 WEIGHTS = torch.tensor([0.5, 2.0, 3.0], dtype=torch.float64)
+PRIOR = {"instance": 2.0, "sem_seg": 1.0, "edge": 0.25}
 
 
 def gradients_of(network: nn.Module, batch: list[dict], **options) -> dict[str, torch.Tensor]:
@@ -29,11 +31,23 @@ def gradients_of(network: nn.Module, batch: list[dict], **options) -> dict[str, 
     return {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
 
 
-def with_weights(network: nn.Module, weights: torch.Tensor, **options) -> nn.Module:
+def alone(network: nn.Module, batch: list[dict], **options) -> Mapping[str, dict[str, torch.Tensor]]:
+    """Of each task, the gradients of its loss alone."""
+    found = {}
+    for task in ALL_TASKS:
+        network.balancer = FixedBalancer({t: float(t == task) for t in ALL_TASKS})
+        found[task] = gradients_of(network, batch, **options)
+    return found
+
+
+def with_weighting(network: nn.Module, weigh: Callable, prior: Mapping[str, float], **options) -> nn.Module:
     network = copy.deepcopy(network)
-    prior = dict.fromkeys(network.branches, 1.0)
-    network.balancer = GramianBalancer(prior, lambda gramian: weights, gives_mean=False, **options)
+    network.balancer = GramianBalancer(prior, weigh, gives_mean=False, **options)
     return network
+
+
+def with_weights(network: nn.Module, weights: torch.Tensor, **options) -> nn.Module:
+    return with_weighting(network, lambda gramian: weights, dict.fromkeys(network.branches, 1.0), **options)
 
 
 @pytest.mark.parametrize("options", [{"cut": "features"}, {"cut": "parameters", "period": 1}], ids=lambda o: o["cut"])
@@ -41,15 +55,83 @@ def with_weights(network: nn.Module, weights: torch.Tensor, **options) -> nn.Mod
 def test_the_trunk_has_the_weighted_sum_and_heads_their_own_gradient(options: dict, parts: int) -> None:
     plain = multitask_network(FixedBalancer(dict.fromkeys(ALL_TASKS, 1.0)))
     batch = labelled_images(0, 0, size=4)
-    alone = []
-    for task in ALL_TASKS:
-        plain.balancer = FixedBalancer({t: float(t == task) for t in ALL_TASKS})
-        alone.append(gradients_of(plain, batch, parts=parts))
+    single = alone(plain, batch, parts=parts)
     found = gradients_of(with_weights(plain, WEIGHTS, **options), batch, parts=parts)
     for name, gradient in found.items():
         weights = WEIGHTS.float() if name.startswith("backbone") else torch.ones(3)
-        expected = sum(w * g[name] for w, g in zip(weights, alone, strict=True))
+        expected = sum(w * g[name] for w, g in zip(weights, single.values(), strict=True))
         torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-6)
+
+
+class OffsetTrunk(ToyTrunk):
+    """Adds a parameter to every value of the features of four images: its gradient is theirs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.offset2 = nn.Parameter(torch.zeros(4, 4, 8, 8))
+        self.offset3 = nn.Parameter(torch.zeros(4, 4, 4, 4))
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        features = super().forward(x)
+        return {"p2": features["p2"] + self.offset2, "p3": features["p3"] + self.offset3}
+
+
+@pytest.mark.parametrize(("cut", "parts"), [("features", 1), ("parameters", 1), ("parameters", 2)])
+def test_a_method_gets_the_gramian_of_alpha_times_each_loss(cut: str, parts: int) -> None:
+    trunk = OffsetTrunk() if cut == "features" else ToyTrunk()
+    plain = multitask_network(FixedBalancer(dict.fromkeys(ALL_TASKS, 1.0)), trunk)
+    batch = labelled_images(0, 0, size=4)
+    single = alone(plain, batch, parts=parts)
+    shared = [n for n in single["edge"] if n.startswith("backbone.offset" if cut == "features" else "backbone")]
+    rows = [torch.cat([PRIOR[task] * g[name].flatten() for name in shared]) for task, g in single.items()]
+    jacobian = torch.stack(rows).double()
+    seen: list[torch.Tensor] = []
+
+    def weigh(gramian: torch.Tensor) -> torch.Tensor:
+        seen.append(gramian)
+        return WEIGHTS
+
+    network = with_weighting(plain, weigh, PRIOR, cut=cut, period=1)
+    found = gradients_of(network, batch, parts=parts)
+    (gramian,) = seen
+    assert len(shared) >= 2
+    torch.testing.assert_close(gramian, jacobian @ jacobian.T, rtol=1e-4, atol=1e-7)
+    for task, gradients in single.items():  # a head has alpha times its own, the trunk the weighted sum of such
+        name = f"{task}_head.weight"
+        torch.testing.assert_close(found[name], PRIOR[task] * gradients[name], rtol=1e-4, atol=1e-7)
+    expected = WEIGHTS @ jacobian
+    torch.testing.assert_close(torch.cat([found[n].flatten() for n in shared]).double(), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "refreshes"),
+    [
+        ({"cut": "features"}, [0, 1, 2, 3, 4]),
+        ({"cut": "features", "period": 2}, [0, 2, 4]),
+        ({"cut": "parameters"}, [0, 4]),
+        ({"cut": "parameters", "period": 3}, [0, 3]),
+    ],
+)
+def test_a_method_is_asked_once_in_a_period_and_its_weights_hold_until_then(
+    options: dict, refreshes: Sequence[int]
+) -> None:
+    plain = multitask_network(FixedBalancer(dict.fromkeys(ALL_TASKS, 1.0)))
+    batch, asked, iteration = labelled_images(0, 0), [], 0
+
+    def weigh(gramian: torch.Tensor) -> torch.Tensor:
+        asked.append(iteration)
+        return WEIGHTS / (1 + iteration)
+
+    network = with_weighting(plain, weigh, dict.fromkeys(ALL_TASKS, 1.0), **options)
+    step = build_gradients(network, Precision(None, "cpu"), 5)
+    weights = []
+    for iteration in range(5):
+        with EventStorage():
+            network.zero_grad()
+            weights.append(step(batch, iteration).others["balance/edge"])
+    assert asked == list(refreshes)
+    last = [max(i for i in refreshes if i <= iteration) for iteration in range(5)]
+    assert [float(w) for w in weights] == pytest.approx([3.0 / (1 + i) for i in last])
 
 
 @pytest.mark.parametrize("cut", ["features", "parameters"])

@@ -53,7 +53,7 @@ class FPNWithMaps(FPN):
         """Maps of the backbone below, then the levels, from one pass.
 
         Args:
-            x: (N, C, H, W); H and W divide by ``size_divisibility``.
+            x: (N, C, H, W); H and W are multiples of ``size_divisibility``.
         """
         below: dict[str, Tensor] = {}
         # Detectron2's forward keeps the maps below to itself.

@@ -65,7 +65,7 @@ class EdgeHead(nn.Module, ABC):
 
         Args:
             features: ``{level: (N, C, H / s, W / s)}``.
-            images: (N, 3, H, W), normalised and padded; H and W divide by the finest level's stride.
+            images: (N, 3, H, W), normalised and padded; H and W are multiples of the finest level's stride.
             targets: (N, H, W) in {0, 1, 255}, 255 for ignored pixels; in training.
 
         Returns:
