@@ -13,7 +13,7 @@ Weighting = Callable[[Tensor], Tensor]
 
 
 class GramianBalancer(GradientBalancer):
-    """A method without memory.
+    """A method without memory, whose weights do not depend on the scale of the gradients.
 
     Methods that give a mean of gradients (their weights for K equal gradients sum to 1) are multiplied by K, so that
     K equal gradients give their sum with every method, and a learning rate that suits the sum suits all.
@@ -30,7 +30,9 @@ class GramianBalancer(GradientBalancer):
         self.gives_mean = gives_mean
 
     def weights_from_gramian(self, gramian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-        weights = self.weighting(gramian)
+        # None of the methods depends on the scale; torchjd takes a trace below 1e-4 for zero, and gradients at features
+        # are as small as that.
+        weights = self.weighting(gramian / gramian.diagonal().mean())
         return weights * len(tasks) if self.gives_mean else weights
 
 

@@ -151,3 +151,9 @@ def test_a_prior_weight_makes_tasks_of_unlike_scale_alike(name: str, scale: floa
     """alpha * L is 6 for both tasks: both get the same say, whatever the method."""
     _, weights, _ = run(make(name, {"instance": 3.0, "edge": 0.5}), 2.0, 12.0)
     assert [2 * weights[0], 12 * weights[1]] == pytest.approx([scale, scale])
+
+
+def test_prior_weights_scale_random_ones() -> None:
+    _, drawn, _ = run(make("rlw", ONES), 2.0, 12.0)
+    _, scaled, _ = run(make("rlw", {"instance": 3.0, "edge": 0.5}), 2.0, 12.0)
+    assert sum(drawn) == pytest.approx(1) and scaled == pytest.approx([3 * drawn[0], 0.5 * drawn[1]])

@@ -4,12 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
 from mtl_d2.comparison import Campaign, new_findings, render_comparison, render_comparisons
 from mtl_d2.comparison.costs import Cost
 from mtl_d2.comparison.page import mean_sd
-from mtl_d2.comparison.plots import draw_comparison
+from mtl_d2.comparison.plots import ROLES, draw_comparison
 from mtl_d2.comparison.sentences import sentences
 from mtl_d2.engine.record import read_json_folder, write_json
 from mtl_d2.evaluation.per_image import Confusions, EdgeCounts
@@ -55,6 +56,7 @@ def test_each_task_stands_beside_its_reference(record):
     assert both["change"]["sem_seg"] == pytest.approx(100 / 52.5) and both["change"]["edge"] == pytest.approx(
         -1 / 0.505
     )
+    assert both["train"]["sem_seg"] == [55, 56] and both["train"]["edge"] == both["val"]["edge"]
     assert both["delta_m"] == pytest.approx((100 / 52.5 - 1 / 0.505) / 2)
     assert np.mean(both["delta_m_of_seeds"]) == pytest.approx(both["delta_m"])
     assert record["sum"] == {"parameters": 200, "flops": 4e9, "milliseconds": 10.0}
@@ -78,8 +80,11 @@ def test_an_interval_is_that_of_the_statistics_per_image(record):
     assert record["bootstrap"] == {"draws": 50, "images": 4, "seeds": 2}
 
 
-def test_the_references_are_trained_since_longer_runs_score_the_same(record):
-    assert [r["trained"] for r in record["references"].values()] == [True, True]
+def test_the_references_are_trained_since_longer_runs_score_nearly_the_same(record):
+    semantic, edge = record["references"]["sem_seg"], record["references"]["edge"]
+    assert semantic["longer"] == pytest.approx([52.26, 53.26]) and semantic["trained"] is True
+    assert semantic["moved_percent"] == pytest.approx(100 * 0.26 / 52.5)
+    assert (edge["moved_percent"], edge["trained"]) == (0, True)
     assert "alone_edge is trained: a third more steps move its score by 0.0 % (less than 2 %)." in sentences(record)
 
 
@@ -131,6 +136,8 @@ def test_sentences_follow_the_record(record):
 def test_the_table_has_a_row_for_each_network(record):
     table = render_comparison(record)
     assert table.count("| both ") == table.count("| alone_edge (alone) ") == table.count("| low (fixed weights) ") == 3
+    (train_row,) = (line for line in table.splitlines() if line.startswith("| both ") and "55.5 ± 0.7" in line)
+    assert [cell.strip() for cell in train_row.split("|")][3] == "2.0 ± 0.0"  # train - val
     assert "53.5 ± 0.7 " in table and "+1.9 % [+" in table and "100 (50 %)" in table
     assert "`python tools/compare_runs.py toy.yaml`" in table
     assert "Does multi-task help?" in render_comparisons({"toy": record}) and render_comparisons({}) == ""
@@ -151,7 +158,11 @@ def test_a_plot_per_task_and_one_of_delta_m(record, tmp_path):
     paths = draw_comparison(record, tmp_path)
     assert [path.name for path in paths] == ["sem_seg.png", "edge.png", "delta_m.png"]
     for path in paths:
-        assert imread(path)[..., :3].std() > 0.02  # something is drawn
+        pixels = imread(path)[..., :3]
+        for role in ("balancer", "grid"):  # bars and intervals are not transparent
+            assert (np.abs(pixels - to_rgb(ROLES[role])).max(-1) < 0.02).sum() > 20, (path.name, role)
+        band = (np.abs(pixels - 0.85).max(-1) < 0.005).sum() > 500
+        assert band == (path.name != "delta_m.png")  # the reference's mean and deviation
 
 
 def test_a_network_without_all_seeds_is_left_out_and_named(tmp_path):

@@ -4,6 +4,7 @@ import json
 import logging
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from detectron2.utils import comm
@@ -45,6 +46,10 @@ def test_words_become_numbers_the_background_weighs_as_much_as_the_mean_object(d
     assert len(semantic) == 4 and len(regions) == 3 and sum(regions[:2]) == pytest.approx(2)
     assert regions[0] * objects[0] == pytest.approx(regions[1] * objects[1])
     assert regions[2] == pytest.approx((regions[0] * objects[0] + regions[1] * objects[1]) / sum(objects))
+    pixels, _, beside = (np.array(row, float) for row in counts["sem_seg"])
+    frequency = pixels / beside  # of a class in the images that have it
+    expected = np.median(frequency) / frequency
+    assert len({*pixels}) == 4 and semantic == pytest.approx(expected / expected.mean())
     assert "ground" in caplog.text and "background" in caplog.text
     assert weights(cfg) == ("median", "inverse")  # what was asked for stays
 

@@ -34,11 +34,11 @@ def network() -> NormedNetwork:
 
 
 def train(
-    model: nn.Module, output_dir: Path, max_iter: int = STEPS, *, averaged: bool = True, load=batches, **options
+    model: nn.Module, output_dir: Path, max_iter: int = STEPS, *, averaged=True, warmup=False, load=batches, **options
 ) -> tuple[MultiTaskTrainer, ModelEma]:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     trainer = MultiTaskTrainer(create_ddp(model), load, optimizer, seed=5)
-    ema = ModelEma(model, 0.5, warmup=False)
+    ema = ModelEma(model, 0.5, warmup=warmup)
     scheduler = LRMultiplier(optimizer, CosineParamScheduler(1, 0.1), max_iter=STEPS)
     options["ema"] = ema if averaged else None
     fit(trainer, scheduler, max_iter=max_iter, output_dir=str(output_dir), **options)
@@ -55,13 +55,15 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
         assert torch.equal(value, b[key]), key
 
 
-def test_it_is_the_hand_computed_average_of_weights_and_statistics(tmp_path: Path) -> None:
-    trainer, ema = train(network(), tmp_path, checkpoint_period=1)
+@pytest.mark.parametrize("warmup", [False, True])
+def test_it_is_the_hand_computed_average_of_weights_and_statistics(warmup: bool, tmp_path: Path) -> None:
+    trainer, ema = train(network(), tmp_path, checkpoint_period=1, warmup=warmup)
     raw = [saved(tmp_path / f"model_{i:07d}.pth")["raw_model"] for i in range(STEPS)]
     for key in ("edge_head.weight", "backbone.bottom_up.0.bias", "backbone.bottom_up.1.running_var"):
         expected = raw[0][key]
-        for state in raw[1:]:
-            expected = 0.5 * expected + 0.5 * state[key]
+        for step, state in enumerate(raw[1:], start=1):
+            decay = min(0.5, (1 + step) / (10 + step)) if warmup else 0.5
+            expected = decay * expected + (1 - decay) * state[key]
         torch.testing.assert_close(ema.average.state_dict()[key], expected)
         assert not torch.equal(expected, raw[-1][key])
     for key in ("balancer.log_variance", "backbone.bottom_up.1.num_batches_tracked"):

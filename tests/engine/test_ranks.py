@@ -11,8 +11,9 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from fvcore.common.param_scheduler import CosineParamScheduler
 
+from mtl_d2.engine import evaluation
 from mtl_d2.engine.fit import fit
-from mtl_d2.engine.launch import create_ddp, launch
+from mtl_d2.engine.launch import create_ddp, launch, share_buffers
 from mtl_d2.engine.run import build_schedule_hooks
 from mtl_d2.engine.trainer import MultiTaskTrainer, seed_step
 from mtl_d2.testing import ALL_TASKS, random_batched_inputs, tiny_cfg
@@ -64,6 +65,28 @@ def _train_scheduled(output_dir: str, parts: int = 1) -> None:
 
     trainer = MultiTaskTrainer(create_ddp(model), batches, optimizer, seed=SEED, accumulate_steps=parts)
     fit(trainer, CosineParamScheduler(1, 1), max_iter=STEPS, output_dir=output_dir, more_hooks=hooks)
+
+
+def _share(output_dir: str) -> None:
+    norm = torch.nn.BatchNorm2d(2)
+    norm.running_mean += comm.get_rank() + 1.0
+    norm.num_batches_tracked += comm.get_rank()
+    share_buffers(norm)
+    torch.save(norm.state_dict(), f"{output_dir}/{comm.get_rank()}.pth")
+
+
+def test_before_scoring_all_ranks_get_the_statistics_of_the_first(tmp_path: Path, monkeypatch) -> None:
+    launch(_share, 2, args=(str(tmp_path),), device="cpu")
+    states = [torch.load(tmp_path / f"{rank}.pth", weights_only=True) for rank in (0, 1)]
+    for state in states:
+        assert state["running_mean"].tolist() == [1, 1] and state["num_batches_tracked"] == 0
+    done: list[str] = []
+    monkeypatch.setattr(evaluation, "share_buffers", lambda model: done.append("shared"))
+    monkeypatch.setattr(evaluation, "build_evaluators", lambda *_: {})
+    monkeypatch.setattr(evaluation, "build_multitask_test_loader", lambda *_: [])
+    monkeypatch.setattr(evaluation, "inference_on_dataset", lambda *_: done.append("scored") or {})
+    evaluation.evaluate_datasets(tiny_cfg(**{"DATASETS.TEST": ("any",)}), torch.nn.Identity())
+    assert done == ["shared", "scored"]
 
 
 @pytest.mark.slow

@@ -52,6 +52,18 @@ def test_a_perfect_map_costs_nothing(kind):
     assert edge_loss((targets * 2.0 - 1) * 50, targets, kind).item() == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_batch_has_the_mean_of_its_images_whatever_their_shares_of_edges(kind):
+    logits, targets = random_batch()
+    targets[0] = (targets[0] == 1).long()
+    targets[1] = 0
+    targets[1, 2, 3:5] = 1
+    targets[2] = 0  # no edge
+    alone = [edge_loss(logits[i : i + 1], targets[i : i + 1], kind) for i in range(3)]
+    assert alone[0].item() != pytest.approx(alone[1].item(), rel=1e-2)
+    torch.testing.assert_close(edge_loss(logits, targets, kind), torch.stack(alone).mean())
+
+
 @pytest.mark.parametrize("kind", ["hed", "rcf", "dice", "tracing", "rank"])
 def test_an_image_without_an_edge_is_zero_with_a_gradient(kind):
     logits = torch.randn(2, 4, 4, requires_grad=True)

@@ -49,9 +49,18 @@ class TestWorkedCase:
         assert squared_edge_error(g, self.targets) == 0
 
     @pytest.mark.parametrize("beta", [0.0, 1.5])
-    def test_the_quadratic_term_has_one_of_three_pairs_at_the_weight_of_an_edge(self, beta: float) -> None:
-        found = edge_weighted_smoothness(self.probs, self.targets, beta=beta)
+    @pytest.mark.parametrize("turned", [False, True])
+    def test_the_quadratic_term_has_one_of_three_pairs_at_the_weight_of_an_edge(
+        self, beta: float, turned: bool
+    ) -> None:
+        probs, targets = (x.mT if turned else x for x in (self.probs, self.targets))  # a column in the place of a row
+        found = edge_weighted_smoothness(probs, targets, beta=beta)
         assert found.item() == pytest.approx(math.exp(-beta) / 3 * 2)
+
+    def test_of_two_rows_all_ten_pairs_count_those_at_the_edge_by_its_weight(self) -> None:
+        probs, targets = (x.repeat_interleave(2, dim=-2) for x in (self.probs, self.targets))
+        found = edge_weighted_smoothness(probs, targets, beta=1.5)  # the four vertical pairs differ in nothing
+        assert found.item() == pytest.approx(2 * math.exp(-1.5) / 10 * 2)
 
     def test_the_loss_is_half_lambda_times_it(self) -> None:
         logits = (self.probs * 2 - 1) * 50

@@ -81,6 +81,12 @@ def test_focal_of_an_even_guess_is_the_value_computed_by_hand():
     assert loss.item() == pytest.approx(0.25 * math.log(2))
 
 
+def test_focal_weighs_a_likely_pixel_down_by_what_it_lacks():
+    logits = torch.tensor([[[math.log(4)], [0.0]]])  # p = 0.8 of the first class
+    assert softmax_focal_loss(logits, torch.tensor([[0]]), gamma=2.0).item() == pytest.approx(-(0.2**2) * math.log(0.8))
+    assert softmax_focal_loss(logits, torch.tensor([[1]]), gamma=1.0).item() == pytest.approx(-0.8 * math.log(0.2))
+
+
 def test_focal_with_gamma_zero_is_the_cross_entropy():
     logits, targets = random_batch()
     assert torch.allclose(
@@ -190,6 +196,14 @@ def test_dice_of_an_even_guess_is_the_value_computed_by_hand():
     # Class 0 has two pixels, class 1 one: D_0 = 2 * 1 / (0.75 + 2), D_1 = 2 * 0.5 / (0.75 + 1).
     loss = dice_loss(torch.zeros(1, 2, 1, 4), torch.tensor([[[0, 0, 1, IGNORE]]]))
     assert loss.item() == pytest.approx(1 - (2 / 2.75 + 1 / 1.75) / 2)
+
+
+def test_dice_of_a_batch_is_the_mean_of_its_images():
+    logits, targets = random_batch()
+    targets[0] = targets[0].clamp(max=1)  # unlike shares of the classes
+    alone = [dice_loss(logits[i : i + 1], targets[i : i + 1]) for i in range(len(logits))]
+    assert alone[0].item() != pytest.approx(alone[1].item(), rel=1e-2)
+    torch.testing.assert_close(dice_loss(logits, targets), torch.stack(alone).mean())
 
 
 def test_dice_counts_the_classes_present_alone():

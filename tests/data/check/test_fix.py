@@ -105,15 +105,8 @@ def test_a_removed_image_takes_its_annotations_with_it(tmp_path):
     toy.files["images/4.png"] = b"broken"
     fix, faults = fixed(toy, tmp_path)
     assert faults == [] and {entry["image_id"] for entry in content(tmp_path)["annotations"]} == {1, 2, 3, 4, 6}
-    assert (
-        fix.done
-        == {
-            "removed images whose file cannot be read": 1,
-            "removed annotations of images that were removed": 2,
-            "left out label files without an image": 0,
-        }
-        or fix.done["removed annotations of images that were removed"] == 2
-    )
+    assert fix.done["removed images whose file cannot be read"] == 1
+    assert fix.done["removed annotations of images that were removed"] == 2
 
 
 def test_a_folder_that_is_not_empty_is_refused(tmp_path):
