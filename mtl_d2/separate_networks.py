@@ -156,7 +156,8 @@ def network_cfg(cfg: CfgNode, task: str) -> CfgNode:
     cfg.defrost()
     cfg.MODEL.META_ARCHITECTURE = MultiTaskFPN.__name__
     cfg.MODEL.MTL.TASKS = _with_what_it_depends_on(task)
-    cfg.MODEL.MTL.BALANCER.NAME = "fixed"
+    if cfg.MODEL.MTL.BALANCER.NAME != "equal":  # which takes no prior weights
+        cfg.MODEL.MTL.BALANCER.NAME = "fixed"
     cfg.freeze()
     return cfg
 

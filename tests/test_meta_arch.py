@@ -133,6 +133,11 @@ class TestPartialLabels:
         with pytest.raises(RuntimeError, match="'edge' has seen no label for 2 batches"):
             _losses(model, inputs)
 
+    def test_patience_of_0_is_without_end(self):
+        model = _model(("edge",), **{"MODEL.MTL.LABEL_PATIENCE": 0})
+        for inputs in (random_batched_inputs(1), *[random_batched_inputs(1, tasks=())] * 3):
+            _losses(model, inputs)
+
     def test_one_label_resets_the_patience(self):
         model = _model(("edge",), **{"MODEL.MTL.LABEL_PATIENCE": 2})
         bare, labelled = random_batched_inputs(1, tasks=()), random_batched_inputs(1)

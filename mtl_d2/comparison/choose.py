@@ -66,7 +66,9 @@ def _choose_one(
     for number in range(len(tried)):
         runs = [found[candidate.name, number, fold] for fold in folds if (candidate.name, number, fold) in found]
         complete = len(runs) == len(folds)
-        means.append({task: statistics.fmean(run[task] for run in runs) for task in runs[0]} if complete else {})
+        tasks = dict.fromkeys(task for run in runs for task in run)  # a fold may have no label of one: NaN
+        mean = {task: statistics.fmean(run.get(task, math.nan) for run in runs) for task in tasks}
+        means.append(mean if complete else {})
         scores.append(_score(candidate, means[-1], references, metrics) if complete else math.nan)
     if not any(means) or candidate.role != "reference" and {*max(means, key=len)} - {*references}:
         return None

@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 import math
+import operator
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,11 +15,11 @@ from typing import Any, Literal
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 
-from ..data.datasets import resolve_datasets
+from ..data.datasets import resolve_dataset, resolve_datasets
 from ..data.preflight import load_records
-from ..engine.defaults import check_supported, setup_cfg
+from ..engine.defaults import check_supported, flat, setup_cfg
 from .description import Candidate, Comparison
-from .yaml_values import ComparisonError, Overrides, flat
+from .yaml_values import DATASETS, ComparisonError, Overrides
 
 Phase = Literal["search", "final", "longer"]
 LONGER = 4 / 3  # steps of the runs that show whether the references are trained
@@ -193,14 +194,15 @@ def make_run(config: str, overrides: Mapping[str, Any], label: str, *, processes
     """One training of a config with all its overrides, the seed among them."""
     cfg = cfg_of(config, overrides, label)
     stages = stages_of(cfg)
-    steps = sum(stage.get("SOLVER.MAX_ITER", cfg.SOLVER.MAX_ITER) for stage in stages)
+    steps = [stage.get("SOLVER.MAX_ITER", cfg.SOLVER.MAX_ITER) for stage in stages]
+    batches = [stage.get("SOLVER.IMS_PER_BATCH", cfg.SOLVER.IMS_PER_BATCH) for stage in stages]
     return Run(
         label=label,
         config=config,
         words=tuple(to_words(overrides)),
         key=run_key(cfg, processes),
-        steps=steps,
-        images=steps * cfg.SOLVER.IMS_PER_BATCH,
+        steps=sum(steps),
+        images=sum(map(operator.mul, steps, batches)),
         test_sets=tuple(cfg.DATASETS.TEST),
         last_stage=stages[-1].get("NAME", ""),
         processes=processes,
@@ -217,16 +219,22 @@ def run_key(cfg: CfgNode, processes: int) -> str:
     defaults = flat(setup_cfg())
     content = {k: v for k, v in flat(cfg).items() if k != "OUTPUT_DIR" and (k not in defaults or v != defaults[k])}
     keypoints = "keypoint" in cfg.MODEL.MTL.TASKS
-    data = {name: fingerprint(name, keypoints=keypoints) for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)}
+    named = [resolve_dataset(name) for names in _of_stages(cfg, *DATASETS) for name in names]
+    data = {name: fingerprint(name, keypoints=keypoints) for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST, *named)}
     digests = "".join(_digest(Path(name)) for name in (cfg.MODEL.WEIGHTS, *_initial_checkpoints(cfg)))
     parts = [FORMAT, repr(sorted(content.items())), data, digests, processes]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _initial_checkpoints(cfg: CfgNode) -> list[str]:
-    """The files that MODEL.MTL.INIT names."""
-    values = flat(cfg.MODEL.MTL.INIT).values()
+    """The files that MODEL.MTL.INIT names, and those that stages name there or as MODEL.WEIGHTS."""
+    values = [*flat(cfg.MODEL.MTL.INIT).values(), *_of_stages(cfg, "MODEL.WEIGHTS", "MODEL.MTL.INIT.")]
     return [name for value in values for name in ([value] if isinstance(value, str) else value)]
+
+
+def _of_stages(cfg: CfgNode, *keys: str) -> list[Any]:
+    """What the stages of a run set for keys that begin so."""
+    return [value for stage in stages_of(cfg) for key, value in stage.items() if key.startswith(keys)]
 
 
 def _digest(path: Path) -> str:

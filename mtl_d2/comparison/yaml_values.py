@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+from ..engine.defaults import flat
+
 Overrides = dict[str, Any]  # {dotted config key: value}
 
 # What a description sets itself, so that all networks see the same images, and val is read at the end only.
@@ -46,15 +48,6 @@ def check_only(only: Collection[str], known: Sequence[str], where: str) -> None:
             raise ComparisonError(f"--only {name}: no such network in {where}: {', '.join(known)}.")
 
 
-def flat(overrides: Mapping[str, Any], prefix: str = "") -> Overrides:
-    """Nested mappings as one, with dotted keys."""
-    result: Overrides = {}
-    for key, value in overrides.items():
-        name = f"{prefix}{key}"
-        result |= flat(value, f"{name}.") if isinstance(value, Mapping) and value else {name: value}
-    return result
-
-
 def checked(loaded: Any, keys: Mapping[str, Any], required: tuple[str, ...], where: str) -> dict[str, Any]:
     if not isinstance(loaded, dict):
         raise ComparisonError(f"{where}: found {kind_of(loaded)}, expected a mapping with the keys {', '.join(keys)}.")
@@ -80,7 +73,8 @@ def config_overrides(loaded: Any, where: str, allowed: tuple[str, ...] = ()) -> 
     if not isinstance(loaded, dict):
         raise ComparisonError(f"{where}: found {kind_of(loaded)}, expected config keys with their values.")
     result = flat(loaded)
-    for key in result:
+    stages = [stage for stage in result.get("SOLVER.MTL.STAGES") or () if isinstance(stage, dict)]
+    for key in (*result, *(key for stage in stages for key in flat(stage))):
         if key in OWN_KEYS and key not in allowed:
             raise ComparisonError(f"{where}: {key} is set by the comparison itself; remove it.")
     return result

@@ -9,7 +9,7 @@ from .heads import add_heads
 def add_model(cfg: CN) -> None:
     mtl = cfg.MODEL.MTL = CN()
     mtl.TASKS = ["instance", "sem_seg", "edge"]  # any subset of the registered tasks
-    mtl.LABEL_PATIENCE = 1000  # a task without a label for so many batches in a row stops the training
+    mtl.LABEL_PATIENCE = 1000  # a task without a label for so many batches in a row stops the training; 0 for none
     mtl.CHANNELS_LAST = False  # memory format of the backbone's input; faster on recent CPUs and GPUs
 
     _add_init(mtl)

@@ -9,6 +9,7 @@ from torch.multiprocessing import ProcessExitedException
 
 from ..balancing import MissingExtraError
 from ..data import DatasetError
+from ..tasks.patience import UnlabelledTaskError
 from . import lazy, run
 from .bad_steps import DivergedError
 from .config_checks import check_network, check_solver
@@ -75,7 +76,7 @@ def _run(args: argparse.Namespace, program: str) -> None:
             lazy.run(args)
         else:
             run.run(args)
-    except (DatasetError, DivergedError, WeightsError) as error:
+    except (DatasetError, DivergedError, UnlabelledTaskError, WeightsError) as error:
         sys.exit(f"{program}: {error}")
 
 

@@ -3,7 +3,7 @@
 import argparse
 import difflib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +130,15 @@ def _merge_file(cfg: CfgNode, path: str) -> None:
         cfg.merge_from_file(path, allow_unsafe=False)
     except (ValueError, AssertionError) as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted keys; an empty one is a value."""
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        result |= flat(value, f"{name}.") if isinstance(value, Mapping) and value else {name: value}
+    return result
 
 
 def merge_option(cfg: CfgNode, key: str, value: Any, where: str) -> None:

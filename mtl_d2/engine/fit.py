@@ -102,6 +102,7 @@ def _build_checkpointer(trainer: MultiTaskTrainer, output_dir: str, ema: ModelEm
 
 
 def is_higher_better(model: nn.Module, metric: str) -> bool:
-    """What the task says whose metric it is; True for any other figure."""
-    branches = getattr(unwrap(model), "branches", {})
-    return all(branch.higher_is_better for branch in branches.values() if branch.metric == metric)
+    """What the task says whose metric it is, with or without the name of a dataset before it; True for any other."""
+    branches = getattr(unwrap(model), "branches", {}).values()
+    own = (branch for branch in branches if branch.metric and f"/{metric}".endswith(f"/{branch.metric}"))
+    return all(branch.higher_is_better for branch in own)

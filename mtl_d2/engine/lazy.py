@@ -27,7 +27,7 @@ from .ema import ModelEma
 from .evaluation import Evaluation
 from .fit import fit
 from .launch import create_ddp, share_buffers, unwrap
-from .optimizer import gradient_clipper
+from .optimizer import clip_each_network, gradient_clipper
 from .report import ReportedEvaluation, RunReport
 from .task_schedule_hook import TaskScheduleHook
 from .trainer import MultiTaskTrainer
@@ -134,7 +134,7 @@ def build_trainer(cfg: DictConfig, model: nn.Module, optimizer: torch.optim.Opti
         optimizer,
         seed=options.seed,
         amp_dtype=amp.get("dtype", "bfloat16") if amp.get("enabled") else None,
-        clip_gradients=gradient_clipper(**clip) if clip else None,
+        clip_gradients=clip_each_network(gradient_clipper(**clip), model) if clip else None,
         log_period=options.get("log_period", 20),
         accumulate_steps=options.get("accumulate_steps", 1),
         max_bad_steps=options.get("max_bad_steps", 10),

@@ -117,10 +117,13 @@ def build_gradient_clipper(cfg: CfgNode, model: nn.Module | None = None) -> Grad
     if not options.ENABLED:
         return None
     clip = gradient_clipper(options.CLIP_TYPE, options.CLIP_VALUE, options.NORM_TYPE)
-    return _clip_each_network(clip, model) if isinstance(model, SeparateTaskNetworks) else clip
+    return clip_each_network(clip, model)
 
 
-def _clip_each_network(clip: GradientClipper, model: SeparateTaskNetworks) -> GradientClipper:
+def clip_each_network(clip: GradientClipper, model: nn.Module | None) -> GradientClipper:
+    """Clip each network of :class:`SeparateTaskNetworks` for itself; ``clip`` itself for any other model."""
+    if not isinstance(model, SeparateTaskNetworks):
+        return clip
     owner = {id(p): task for task, network in model.networks.items() for p in network.parameters()}
 
     def clip_networks(parameters: Iterable[nn.Parameter]) -> None:

@@ -9,7 +9,7 @@ from detectron2.config import CfgNode
 from ..meta_arch import MultiTaskFPN
 from ..separate_networks import SeparateTaskNetworks
 from ..tasks import known_tasks
-from .defaults import merge_option
+from .defaults import flat, merge_option
 
 _KEY = "SOLVER.MTL.STAGES"
 _NETWORKS = (MultiTaskFPN.__name__, SeparateTaskNetworks.__name__)
@@ -74,7 +74,7 @@ def _read_stage(cfg: CfgNode, entry: Any, index: int) -> Stage:
             "as {NAME: joint, SOLVER.MAX_ITER: 500}."
         )
     where = f"{_KEY}, stage {entry['NAME']!r}"
-    own = {key: value for key, value in entry.items() if key not in {"NAME", "TRUNK"}}
+    own = flat({key: value for key, value in entry.items() if key not in {"NAME", "TRUNK"}})
     options = {
         "SOLVER.MTL.STAGES": [],
         "OUTPUT_DIR": f"{cfg.OUTPUT_DIR}/{entry['NAME']}",

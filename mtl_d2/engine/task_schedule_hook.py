@@ -98,7 +98,7 @@ class TaskScheduleHook(HookBase):
         for part in self._frozen - frozen:
             self._require_grad(part, True)
             self._train_norms(part, True)
-        for part in frozen - self._frozen:
+        for part in sorted(frozen - self._frozen):  # a set's order differs between processes
             self._require_grad(part, False)
             for module in self.parts[part]:
                 share_buffers(module)

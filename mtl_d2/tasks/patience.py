@@ -5,12 +5,16 @@ from collections.abc import Iterable
 from .scales import LabelScales
 
 
+class UnlabelledTaskError(RuntimeError):
+    """A task sees no labels, so that nothing is trained of it; the message says what to do."""
+
+
 class LabelPatience:
     """Counts for each task the steps in a row in which no image of any rank had its labels.
 
     Args:
         tasks: their names.
-        limit: so many steps end the training.
+        limit: so many steps end the training; 0 for none.
 
     Attributes:
         steps: ``{task: steps without a label}``.
@@ -24,12 +28,12 @@ class LabelPatience:
         """Count a step, for the tasks that are active in it.
 
         Raises:
-            RuntimeError: one has seen no label for ``limit`` steps.
+            UnlabelledTaskError: one has seen no label for ``limit`` steps.
         """
         for task in active:
             self.steps[task] = 0 if scales[task,] else self.steps[task] + 1
-            if self.steps[task] >= self.limit:
-                raise RuntimeError(
+            if 0 < self.limit <= self.steps[task]:
+                raise UnlabelledTaskError(
                     f"task {task!r} has seen no label for {self.limit} batches in a row: drop it from "
                     "MODEL.MTL.TASKS, add a dataset with its labels to DATASETS.TRAIN, or raise "
                     "MODEL.MTL.LABEL_PATIENCE"

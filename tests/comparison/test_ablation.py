@@ -11,9 +11,9 @@ from mtl_d2.comparison import AblationRuns, ComparisonError, new_ablation_findin
 from mtl_d2.comparison.ablation_page import render_ablations
 from mtl_d2.comparison.costs import Cost
 from mtl_d2.comparison.plan import to_words
-from mtl_d2.comparison.yaml_values import flat
 from mtl_d2.data.datasets.shapes import RARE_SCHEMA
 from mtl_d2.engine import setup_cfg
+from mtl_d2.engine.defaults import flat
 from mtl_d2.engine.record import write_json
 from mtl_d2.engine.trial_network import build_trial
 

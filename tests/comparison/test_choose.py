@@ -64,6 +64,15 @@ def test_a_trial_that_lacks_a_fold_or_has_no_score_is_not_chosen(chosen):
     assert found["alone_edge"][0] == 0.1 and math.isnan(found["alone_edge"][1][1])
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_fold_without_a_label_of_a_task_leaves_the_trial_without_a_score(chosen, first):
+    both = two_folds("both", 0, {"sem_seg": 55, "edge": 0.4}, {"sem_seg": 55, "edge": 0.4})
+    folds = [{"sem_seg": 99}, {"sem_seg": 99, "edge": 0.1}]
+    both |= two_folds("both", 1, folds[first], folds[1 - first])
+    rate, scores = chosen({**REFERENCES, **both})["both"]
+    assert rate == 0.1 and math.isnan(scores[1])
+
+
 def test_without_its_references_nothing_is_chosen_for_a_joint_network(chosen):
     both = two_folds("both", 0, {"sem_seg": 55, "edge": 0.4}, {"sem_seg": 55, "edge": 0.4})
     alone = {key: value for key, value in REFERENCES.items() if key[0] == "alone_sem_seg"}

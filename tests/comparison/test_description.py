@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from mtl_d2.comparison import ComparisonError, read_comparison
-from mtl_d2.comparison.yaml_values import flat
+from mtl_d2.engine.defaults import flat
 
 ROOT = Path(__file__).parents[2]
 GOOD = {
@@ -58,6 +58,11 @@ def test_a_description_is_read(tmp_path):
         ({"search": {"folds": 2, "held_out": 3, "values": {"A": [1]}}}, "'held_out': found 3, expected 1 to 2"),
         ({"search": {"folds": 2, "values": {"SOLVER.BASE_LR": 0.1}}}, "SOLVER.BASE_LR: found a float"),
         ({"joint": {"edge": {}}}, "'edge' stands in two"),
+        (
+            {"joint": {"staged": {"SOLVER.MTL.STAGES": [{"NAME": "a"}, {"NAME": "b", "DATASETS": {"TRAIN": ["x"]}}]}}},
+            "joint.staged: DATASETS.TRAIN is set by the comparison itself",
+        ),
+        ({"joint": {"s": {"SOLVER": {"MTL": {"STAGES": [{"NAME": "a", "SEED": 3}]}}}}}, "joint.s: SEED is set by the"),
         ({"joint": {"equal": None}}, "joint.equal: found nothing"),
         ({"joint": {"equal": {"SEED": 3}}}, "SEED is set by the comparison itself"),
         ({"joint": {"equal": {"DATASETS": {"TEST": ["x"]}}}}, "DATASETS.TEST is set by the comparison"),

@@ -8,9 +8,19 @@ from detectron2.data import DatasetCatalog
 
 from mtl_d2.comparison import ComparisonError
 from mtl_d2.comparison.networks import check_networks
-from mtl_d2.comparison.plan import candidate_cfg, final_runs, fingerprint, run_key, search_runs, stages_of, trials
-from mtl_d2.comparison.yaml_values import flat
+from mtl_d2.comparison.plan import (
+    candidate_cfg,
+    cfg_of,
+    final_runs,
+    fingerprint,
+    make_run,
+    run_key,
+    search_runs,
+    stages_of,
+    trials,
+)
 from mtl_d2.engine import setup_cfg
+from mtl_d2.engine.defaults import flat
 from mtl_d2.testing import toy_dataset
 
 from .toy import toy_comparison
@@ -156,6 +166,26 @@ def test_a_run_of_several_stages_has_the_steps_of_all_and_answers_of_the_last(to
     cfg = candidate_cfg(toy, toy.candidates[0])
     monkeypatch.undo()
     assert stages_of(cfg) == [{}]
+
+
+def test_images_and_data_of_a_run_are_those_of_its_stages(toy, tmp_path):
+    stages = [{"NAME": "a", "SOLVER.MAX_ITER": 4}, {"NAME": "b", "SOLVER.IMS_PER_BATCH": 1}]
+    both = {**toy.candidates[-1].overrides, "SEED": 1}
+
+    def run_of(first):
+        words = {**both, "SOLVER.MTL.STAGES": [{**stages[0], **first}, stages[1]]}
+        return make_run(toy.config, words, "x", processes=1, threads=1)
+
+    assert run_of({}).images == 4 * 2 + 9 * 1
+    weights = tmp_path / "weights.pth"
+    keys = set()
+    for content in ("one", "another"):
+        weights.write_text(content)
+        keys.add(run_of({"MODEL": {"WEIGHTS": str(weights)}}).key)
+        keys.add(run_of({"MODEL.MTL.INIT.TRUNK": [str(weights)]}).key)
+    assert len(keys) == 4
+    train = cfg_of(toy.config, both, "x").DATASETS.TRAIN[0]
+    assert len({run_of({"DATASETS.TRAIN": (f"{train}.sample{n}",)}).key for n in (2, 3)} | {run_of({}).key}) == 3
 
 
 def test_stages_keep_their_share_of_the_steps_in_shorter_and_longer_runs(toy):

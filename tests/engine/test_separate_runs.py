@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from omegaconf import OmegaConf
 
-from mtl_d2.engine import run
+from mtl_d2.engine import lazy, run
 from mtl_d2.engine.launch import launch
 from mtl_d2.engine.record import read_record
 from mtl_d2.testing import ALL_TASKS, tiny_cfg, toy_dataset
@@ -51,6 +53,27 @@ def test_three_single_runs_equal_one_run_of_separate_networks(dataset: str, tmp_
         run.train(config(dataset, tmp_path / task, (task,), options))
     assert_equal_to_single_runs(tmp_path)
     assert read_record(tmp_path / "separate" / "report.json").iterations == 3
+
+
+def test_equal_weights_are_equal_for_separate_networks_too(dataset: str, tmp_path: Path) -> None:
+    options = ("MODEL.MTL.BALANCER.NAME", "equal")
+    run.train(config(dataset, tmp_path / "separate", ("sem_seg", "edge"), options=(*SEPARATE, *options)))
+    for task in ("sem_seg", "edge"):
+        run.train(config(dataset, tmp_path / task, (task,), options))
+    assert_equal_to_single_runs(tmp_path, ("sem_seg", "edge"))
+
+
+def test_a_lazy_config_clips_each_network_for_itself() -> None:
+    model = build_model(tiny_cfg(("sem_seg", "edge"), **{"MODEL.META_ARCHITECTURE": "SeparateTaskNetworks"}))
+    options = {"seed": 0, "clip_gradients": {"clip_type": "full_model", "clip_value": 0.5}}
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    trainer = lazy.build_trainer(OmegaConf.create({"train": options}), model, optimizer)
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    trainer.clip_gradients(model.parameters())
+    for network in model.networks.values():
+        norm = torch.cat([p.grad.flatten() for p in network.parameters()]).norm()
+        assert norm.item() == pytest.approx(0.5, rel=1e-2)
 
 
 def test_a_resumed_run_is_bit_equal(dataset: str, tmp_path: Path) -> None:

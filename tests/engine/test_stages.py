@@ -100,6 +100,16 @@ def test_a_later_stage_is_checked_before_the_first_begins(keys: dict, message: s
         check_solver(config({"NAME": "a"}, {"NAME": "b", **keys}))
 
 
+def test_nested_keys_of_a_stage_are_merged_into_the_config() -> None:
+    weights = {"instance": 1.0, "sem_seg": 1.3, "edge": 8.0}
+    nested = {"NAME": "a", "SOLVER": {"MAX_ITER": 5}, "MODEL": {"MTL": {"BALANCER": {"WEIGHTS": {"edge": 2.0}}}}}
+    (stage,) = read_stages(config(nested, **{"MODEL.MTL.BALANCER.WEIGHTS": weights}))
+    assert stage.cfg.SOLVER.MAX_ITER == 5 and stage.cfg.SOLVER.MTL.OPTIMIZER
+    assert dict(stage.cfg.MODEL.MTL.BALANCER.WEIGHTS) == {**weights, "edge": 2.0}
+    with pytest.raises(ValueError, match="stage 'b' sets MODEL.WEIGHTS: only the first"):
+        read_stages(config({"NAME": "a"}, {"NAME": "b", "MODEL": {"WEIGHTS": "x.pth"}}))
+
+
 def test_tasks_may_be_added_and_scaled_steps_are_refused() -> None:
     grown = [{"NAME": "a", "MODEL.MTL.TASKS": ["edge"]}, {"NAME": "b"}]
     assert [stage.tasks for stage in read_stages(config(*grown))][0] == ["edge"]

@@ -13,6 +13,7 @@ from fvcore.common.param_scheduler import CosineParamScheduler
 from torch import nn
 
 from mtl_d2.balancing import FixedBalancer
+from mtl_d2.engine import task_schedule_hook
 from mtl_d2.engine.config_checks import check_solver
 from mtl_d2.engine.defaults import setup_cfg
 from mtl_d2.engine.fit import fit
@@ -21,8 +22,9 @@ from mtl_d2.engine.optimizer import gradient_clipper
 from mtl_d2.engine.task_schedule import TaskSchedule
 from mtl_d2.engine.task_schedule_hook import TaskScheduleHook
 from mtl_d2.engine.trainer import MultiTaskTrainer, seed_step
+from mtl_d2.testing import ALL_TASKS
 
-from .toy import ToyNetwork, batches, toy_network
+from .toy import ToyNetwork, batches, multitask_network, toy_network
 
 TASKS = ("sem_seg", "edge")
 STEPS = 6
@@ -201,6 +203,17 @@ def test_a_frozen_backbone_keeps_weights_and_batch_norm_statistics_over_an_evalu
         assert record.moved(f"backbone.{key}") == [True, True, False, False, True, True], key
     assert record.moved("edge_head.weight") == [True] * 6
     assert all(p.requires_grad for p in model.parameters())
+
+
+def test_parts_that_are_frozen_together_are_shared_in_the_same_order_on_all_ranks(monkeypatch) -> None:
+    shared = []
+    monkeypatch.setattr(task_schedule_hook, "share_buffers", shared.append)
+    model = multitask_network(FixedBalancer(dict.fromkeys(ALL_TASKS, 1.0)))
+    parts = ["sem_seg", "backbone", "instance", "edge"]
+    hook = TaskScheduleHook(TaskSchedule(tasks=ALL_TASKS, max_iter=9), model)
+    hook._freeze(frozenset(parts))
+    expected = [model.backbone, model.edge_head, model.instance_head, model.sem_seg_head]
+    assert [id(module) for module in shared] == [id(module) for module in expected]
 
 
 @pytest.mark.parametrize("reset", [False, True])

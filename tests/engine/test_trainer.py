@@ -334,12 +334,18 @@ def test_a_loader_that_ends_is_an_error(tmp_path: Path) -> None:
         run(make_trainer(toy_network(), load=lambda start: [next(batches(start))]), 3, tmp_path)
 
 
-def test_the_best_weights_have_the_lowest_figure_where_the_task_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dataset", ["", "val/"])  # the second of several test sets
+def test_the_best_weights_have_the_lowest_figure_where_the_task_says_so(dataset: str, tmp_path: Path) -> None:
     figures = iter([0.5, 0.2, 0.8])
     model = toy_network()
     model.branches["edge"].metric, model.branches["edge"].higher_is_better = "depth/abs_rel", False
-    options = {"best_metric": "depth/abs_rel", "eval_period": 1}
-    run(make_trainer(model), 3, tmp_path, evaluate=lambda: {"depth": {"abs_rel": next(figures)}}, **options)
+    options = {"best_metric": f"{dataset}depth/abs_rel", "eval_period": 1}
+
+    def evaluate() -> dict:
+        results = {"depth": {"abs_rel": next(figures)}}
+        return {"val": results} if dataset else results
+
+    run(make_trainer(model), 3, tmp_path, evaluate=evaluate, **options)
     assert torch.load(tmp_path / "model_best.pth", weights_only=True)["figure"]["value"] == 0.2
 
 

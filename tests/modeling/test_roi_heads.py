@@ -220,6 +220,11 @@ def test_the_choice_of_regions_moves_no_running_statistic(rcnn_cfg, input_shape,
     train(heads, features, [make_targets(*BOXES)] * 2)
     (tracked,) = (m.num_batches_tracked for m in heads.box_head.modules() if isinstance(m, torch.nn.BatchNorm2d))
     assert tracked == 1
+    for module in heads.box_head.modules():  # as a schedule does that freezes the head
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
+            train(heads, features, [make_targets(*BOXES)] * 2)
+            assert not module.training and module.num_batches_tracked == 1 and heads.box_head.training
 
 
 @pytest.mark.parametrize("value", [0.0, 1.5])

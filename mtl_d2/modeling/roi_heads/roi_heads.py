@@ -107,13 +107,14 @@ class MultiTaskROIHeads(StandardROIHeads):
     @torch.no_grad()
     def _region_losses(self, features: dict[str, Tensor], regions: list[Instances]) -> Tensor:
         """(R,) of all regions; the head's running statistics stay as they are."""
-        mode = self.box_head.training
+        modes = {module: module.training for module in self.box_head.modules()}  # a frozen head's norms have another
         self.box_head.eval()
         try:
             x = self.box_pooler([features[f] for f in self.box_in_features], [r.proposal_boxes for r in regions])
             return self.box_predictor.region_losses(self.box_predictor(self.box_head(x)), regions)
         finally:
-            self.box_head.train(mode)
+            for module, mode in modes.items():
+                module.training = mode
 
     def _sample_proposals(
         self, matched_idxs: Tensor, matched_labels: Tensor, gt_classes: Tensor
