@@ -24,6 +24,7 @@ ROLES: dict[str, Role] = {"references": "reference", "joint": "joint", "grid": "
 KEYS = {
     "config": str,
     "seeds": list,
+    "longer_seeds": int,
     "references": dict,
     "joint": dict,
     "grid": dict,
@@ -78,6 +79,7 @@ class Comparison:
     search: None where nothing is searched.
     processes, threads: of one training.
     note: what the reader of the table has to know of the data.
+    longer_seeds: of so many seeds, the first ones, the references are trained a third longer too; None for all.
     """
 
     name: str
@@ -89,6 +91,10 @@ class Comparison:
     processes: int = 1
     threads: int = 1
     note: str = ""
+    longer_seeds: int | None = None
+
+    def seeds_of(self, phase: Literal["final", "longer"]) -> tuple[int, ...]:
+        return self.seeds[: self.longer_seeds] if phase == "longer" else self.seeds
 
     def of_role(self, *roles: Role) -> list[Candidate]:
         return [candidate for candidate in self.candidates if candidate.role in roles]
@@ -118,6 +124,7 @@ def read_comparison(path: Path) -> Comparison:
         processes=positive(values, "processes", path),
         threads=positive(values, "threads", path),
         note=" ".join(values.get("note", "").split()),
+        longer_seeds=positive(values, "longer_seeds", path) if "longer_seeds" in values else None,
     )
 
 

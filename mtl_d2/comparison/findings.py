@@ -47,8 +47,8 @@ class Found:
         runs = self.final if runs is None else runs
         return [runs[name, seed] for seed in self.comparison.seeds if (name, seed) in runs]
 
-    def is_complete(self, name: str, runs: Finished | None = None) -> bool:
-        return len(self.group(name, runs)) == len(self.comparison.seeds)
+    def is_complete(self, name: str) -> bool:
+        return len(self.group(name)) == len(self.comparison.seeds)
 
 
 def new_findings(found: Found, argv: Sequence[str], draws: int = DRAWS) -> dict[str, Any]:
@@ -174,14 +174,15 @@ def _defined(values: Sequence[float]) -> bool:
 
 
 def _trained(found: Found, name: str, task: str, networks: Mapping[str, Any]) -> dict[str, Any]:
-    """Whether a third more steps move the reference, from the means over the seeds."""
+    """Whether a third more steps move the reference, from the means over the seeds that have longer runs."""
+    seeds = found.comparison.seeds_of("longer")
     result: dict[str, Any] = {"network": name, "longer": [], "moved_percent": None, "trained": None}
-    if not found.is_complete(name, found.longer):
+    group = found.group(name, found.longer)
+    if len(group) < len(seeds):
         return result
     metric = next(m for m in found.metrics if m.task == task)
-    group = found.group(name, found.longer)
     longer = [figure_of(_record(found, run), metric, run.test_sets[0]) for run in group]
-    means = statistics.fmean(networks[name]["val"][task]), statistics.fmean(longer)
+    means = statistics.fmean(networks[name]["val"][task][: len(seeds)]), statistics.fmean(longer)
     return {**result, "longer": longer, "moved_percent": moved_percent(*means), "trained": is_trained(*means)}
 
 

@@ -21,7 +21,6 @@ from ..engine.defaults import check_supported, flat, setup_cfg
 from .description import Candidate, Comparison
 from .yaml_values import DATASETS, ComparisonError, Overrides
 
-Phase = Literal["search", "final", "longer"]
 LONGER = 4 / 3  # steps of the runs that show whether the references are trained
 # Of what a run leaves, and of the defaults of the config: a higher one repeats all runs.
 FORMAT = 2
@@ -90,7 +89,7 @@ def search_runs(comparison: Comparison) -> dict[tuple[str, int, int], Run]:
 
 
 def final_runs(
-    comparison: Comparison, chosen: Mapping[str, Overrides], phase: Phase = "final"
+    comparison: Comparison, chosen: Mapping[str, Overrides], phase: Literal["final", "longer"] = "final"
 ) -> dict[tuple[str, int], Run]:
     """``{(candidate, seed): run}`` of those in ``chosen``, scored on DATASETS.TEST and on as many training images.
 
@@ -110,7 +109,7 @@ def final_runs(
             own = candidate_cfg(comparison, candidate, overrides)
             overrides |= _schedule({"SOLVER.MAX_ITER": own.SOLVER.MAX_ITER, "SOLVER.STEPS": own.SOLVER.STEPS}, LONGER)
             overrides |= _stages(own, LONGER)
-        for seed in comparison.seeds:
+        for seed in comparison.seeds_of(phase):
             label = f"{candidate.name}{' longer' if phase == 'longer' else ''} seed {seed}"
             runs[candidate.name, seed] = _run(comparison, candidate, overrides, seed, label)
     return runs

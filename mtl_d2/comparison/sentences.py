@@ -41,6 +41,8 @@ def _references(record: Record) -> Iterator[str]:
             yield f"Whether {name} is trained is not known: its longer runs are missing."
             continue
         moves = f"a third more steps move its score by {'an undefined share' if moved is None else f'{moved:.1f} %'}"
+        if len(reference["longer"]) < len(record["seeds"]):
+            moves += f" (seed {', '.join(map(str, record['seeds'][: len(reference['longer'])]))} alone)"
         if reference["trained"]:
             yield f"{name} is trained: {moves} (less than {TRAINED_PERCENT:g} %)."
         else:

@@ -52,6 +52,7 @@ def test_a_description_is_read(tmp_path):
         ({"seeds": [True]}, "expected one or more integers"),
         ({"seeds": 3}, "'seeds': found a int, 3, expected a list"),
         ({"processes": 0}, "'processes': found 0"),
+        ({"longer_seeds": 0}, "'longer_seeds': found 0"),
         ({"search": "off"}, "found 'off', expected a mapping"),
         ({"search": {"folds": 1, "values": {"A": [1]}}}, "'folds': found 1, expected 2 or more"),
         ({"search": {"folds": 2, "values": {}}}, "'values' is empty"),

@@ -15,7 +15,7 @@ from mtl_d2.comparison.sentences import sentences
 from mtl_d2.engine.record import read_json_folder, write_json
 from mtl_d2.evaluation.per_image import Confusions, EdgeCounts
 
-from .toy import toy_comparison
+from .toy import started, toy_comparison
 
 CHANGES = {
     "joint": {"both": {"MODEL.MTL.TASKS": ["sem_seg", "edge"], "SOLVER.BASE_LR": 0.2}},
@@ -86,6 +86,18 @@ def test_the_references_are_trained_since_longer_runs_score_nearly_the_same(reco
     assert semantic["moved_percent"] == pytest.approx(100 * 0.26 / 52.5)
     assert (edge["moved_percent"], edge["trained"]) == (0, True)
     assert "alone_edge is trained: a third more steps move its score by 0.0 % (less than 2 %)." in sentences(record)
+
+
+def test_longer_runs_of_the_first_seed_are_held_against_that_seed(tmp_path):
+    with toy_comparison(tmp_path, longer_seeds=1) as (comparison, runs):
+        found = Campaign(comparison, runs).carry_out()
+        assert {key[1] for key in found.longer} == {1} and len(started(tmp_path)) == 2 * 3 + 2
+        write_json(tmp_path / "record.json", new_findings(found, ["x"], draws=2))
+    record = json.loads((tmp_path / "record.json").read_text())
+    semantic = record["references"]["sem_seg"]
+    assert semantic["longer"] == pytest.approx([52.26]) and semantic["moved_percent"] == pytest.approx(100 * 0.26 / 52)
+    text = "alone_sem_seg is trained: a third more steps move its score by 0.5 % (seed 1 alone) (less than 2 %)."
+    assert text in sentences(record)
 
 
 def test_a_balancer_is_held_against_the_grid(record):
