@@ -1,8 +1,7 @@
 """One network for each task behind the joint network's interface: what a joint network is to be compared with."""
 
 import random
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -84,10 +83,11 @@ class SeparateTaskNetworks(nn.Module):
         if not self.training:
             return self.inference(batched_inputs)  # type: ignore[return-value]  # postprocessed, so a list
         flat: dict[str, Tensor] = {}
+        state = _RandomState(self.device)
         for task, network in self.networks.items():
             if self._is_active(task):
-                with _same_random_state(self.device):
-                    flat.update(self._named(task, network(batched_inputs)))
+                state.restore()
+                flat.update(self._named(task, network(batched_inputs)))
             else:
                 flat.update(self._zero_losses(task))
         return flat
@@ -98,9 +98,10 @@ class SeparateTaskNetworks(nn.Module):
         """See :meth:`MultiTaskFPN.forward_tasks`; there are no shared features, so that their dict is empty."""
         losses = {task: self._zero_losses(task) for task in self.networks if not self._is_active(task)}
         labelled: list[str] = []
+        state = _RandomState(self.device)
         for task in filter(self._is_active, self.networks):
-            with _same_random_state(self.device):
-                _, found, with_label = self.network_of(task).forward_tasks(batched_inputs)
+            state.restore()
+            _, found, with_label = self.network_of(task).forward_tasks(batched_inputs)
             losses[task] = self._named(task, {name: loss for terms in found.values() for name, loss in terms.items()})
             labelled += [task] if task in with_label else []
         return {}, {task: losses[task] for task in self.networks}, labelled
@@ -167,11 +168,20 @@ def _with_what_it_depends_on(task: str) -> list[str]:
     return [*dict.fromkeys(needed), task]
 
 
-@contextmanager
-def _same_random_state(device: torch.device) -> Iterator[None]:
-    """Leave the global random states (torch with CUDA, numpy, random) as they were before the block."""
-    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002 - what heads draw from
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        yield
-    np.random.set_state(numpy_state)  # noqa: NPY002
-    random.setstate(python_state)
+class _RandomState:
+    """The global random states (torch with CUDA, numpy, random), from which every network draws as if it were alone.
+
+    The last one leaves them where its draws have come to: in the next step others follow, whatever trains.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+        self.states = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002 - heads draw from it
+
+    def restore(self) -> None:
+        torch.set_rng_state(self.states[0])
+        np.random.set_state(self.states[1])  # noqa: NPY002
+        random.setstate(self.states[2])
+        if self.cuda is not None:
+            torch.cuda.set_rng_state(self.cuda, self.device)

@@ -67,6 +67,18 @@ def test_every_network_draws_the_random_numbers_that_it_draws_alone(separate) ->
     assert drawn == [drawn[-1]] * 4
 
 
+def test_in_the_next_step_other_random_numbers_follow_whatever_trains(separate) -> None:
+    drawn: list[float] = []
+    network = separate.network_of("edge")
+    handle = network.backbone.register_forward_hook(lambda *args: drawn.append(float(torch.rand(()))))
+    with EventStorage():
+        for _ in range(2):
+            separate(random_batched_inputs(2))
+            separate.forward_tasks(random_batched_inputs(2))
+    handle.remove()
+    assert len(set(drawn)) == 4
+
+
 def test_a_task_without_labels_has_zero_losses_and_the_others_keep_theirs(separate) -> None:
     inputs = random_batched_inputs(2)
     full = losses_of(separate, inputs)

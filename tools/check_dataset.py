@@ -76,7 +76,7 @@ def fix(args: argparse.Namespace, report: DatasetReport) -> None:
     fixed = fix_dataset(report, args.fix / report.name, copy=args.copy)
     print(f"== corrected copy of {report.name}: {args.fix / report.name}, described by {fixed.description}")
     print("\n".join(f"  {what}: {count}" for what, count in fixed.done.items()) or "  nothing to correct")
-    remaining = check_dataset(fixed.name, jobs=args.jobs).faults
+    remaining = check_dataset(fixed.name, jobs=args.jobs, progress=True).faults
     print(f"What remains:\n{render_faults(remaining, args.limit)}")
 
 
@@ -98,7 +98,11 @@ def run(args: argparse.Namespace) -> int:
     names = [resolve_dataset(dataset) for dataset in dict.fromkeys(args.datasets)]
     if args.fix is not None:
         require_new_folder(args.fix)
-    reports = [check(args, name) for name in names]
+    reports: list[DatasetReport] = []
+    for name in names:
+        reports.append(check(args, name))
+        if args.json is not None:  # whatever comes of the next one
+            write_json(args.json, reports, [], args)
     alike = [] if args.no_duplicates else near_duplicates([image for report in reports for image in report.images])
     if not args.no_duplicates:
         print(f"== images that look alike\n{render_faults(alike, args.limit)}")

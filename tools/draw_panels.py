@@ -28,6 +28,7 @@ from mtl_d2.engine import setup_cfg
 from mtl_d2.engine.defaults import check_device
 from mtl_d2.evaluation.classification import record_image_labels
 from mtl_d2.evaluation.edge_ground_truth import ground_truth_edges
+from mtl_d2.predictor.inputs import unique_name
 from mtl_d2.predictor.pictures import find_metadata
 from mtl_d2.visualization import draw_overview, draw_panel, read_labels
 
@@ -101,10 +102,12 @@ def draw_panels(args: argparse.Namespace) -> int:
         record_image_labels,
         source=predictor.cfg.INPUT.MTL.IMAGE_LABELS,
         num_classes=len(metadata.image_label_classes),
+        ignore_label=metadata.get("ignore_label", 255),
     )
     args.output.mkdir(parents=True, exist_ok=True)
 
     panels: list[np.ndarray] = []
+    used = {"overview"}
     for record, output in predictions(predictor, records):
         path = Path(record["file_name"])
         labels = None
@@ -117,7 +120,7 @@ def draw_panels(args: argparse.Namespace) -> int:
             )
         image = read_image(str(path), "RGB")
         panel = draw_panel(image, output, metadata, labels=labels, score_threshold=args.score_threshold, name=path.name)
-        Image.fromarray(panel).save(args.output / f"{path.stem}.png")
+        Image.fromarray(panel).save(args.output / f"{unique_name(path.stem, used)}.png")
         panels.append(panel)
     Image.fromarray(draw_overview(panels)).save(args.output / "overview.png")
     return len(panels)

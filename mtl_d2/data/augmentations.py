@@ -18,7 +18,18 @@ class ResizeByFactor(T.Augmentation):
 
     def get_transform(self, image: np.ndarray) -> Transform:
         height, width = image.shape[:2]
-        return T.ResizeTransform(height, width, round(height * self.factor), round(width * self.factor))
+        new_size = (max(1, round(side * self.factor)) for side in (height, width))
+        return T.ResizeTransform(height, width, *new_size)
+
+
+class ResizeShortestEdge(T.ResizeShortestEdge):
+    """Detectron2's, but never to less than a pixel: its other side is rounded to 0 in images that are very long."""
+
+    def get_transform(self, image: np.ndarray) -> Transform:
+        transform = super().get_transform(image)
+        if isinstance(transform, T.ResizeTransform):
+            transform.new_h, transform.new_w = max(1, transform.new_h), max(1, transform.new_w)
+        return transform
 
 
 class ScaleJitter(T.ResizeScale):

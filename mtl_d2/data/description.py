@@ -145,7 +145,7 @@ def parse_description(
     keys = Keys(values, KEYS, source=source, **folders)
     class_map = keys.section("class_map", ("things", "semantic")) if "class_map" in keys else None
     description = Description(
-        name=keys.text("name", "the dataset's name") if "name" in keys else name,
+        name=_name(keys, name),
         source=source,
         images=keys.path("images", "the folder of the images"),
         split=_split(keys),
@@ -214,6 +214,14 @@ def _image_labels(keys: Keys) -> ImageLabels:
     section = keys.section("image_labels", ("file", "classes"))
     file = section.path("file", "a json with the class names of each image")
     return ImageLabels(file, section.names("classes", "the names of the classes"))
+
+
+def _name(keys: Keys, default: str) -> str:
+    """Folders and files are called after it: it leads to no other folder."""
+    name = keys.text("name", "the dataset's name") if "name" in keys else default
+    if name in (".", "..") or any(c in name for c in "/\\\0"):
+        raise keys.error("name", name, "a name without slashes", "rename the dataset")
+    return name
 
 
 def _check_together(keys: Keys, description: Description) -> None:

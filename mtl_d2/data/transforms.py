@@ -9,7 +9,14 @@ from detectron2.data import transforms as T
 from fvcore.transforms.transform import BlendTransform, PadTransform, Transform
 from PIL import Image
 
-from .augmentations import PadToSize, RandomCropOfStructures, RandomSaturation, ResizeByFactor, ScaleJitter
+from .augmentations import (
+    PadToSize,
+    RandomCropOfStructures,
+    RandomSaturation,
+    ResizeByFactor,
+    ResizeShortestEdge,
+    ScaleJitter,
+)
 
 Index = np.ndarray
 
@@ -51,7 +58,7 @@ def build_augmentations(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
     Raises:
         ValueError: a key of INPUT.MTL is out of its range.
     """
-    augmentations = utils.build_augmentation(cfg, is_train)
+    augmentations = [_never_to_nothing(augmentation) for augmentation in utils.build_augmentation(cfg, is_train)]
     keys = cfg.INPUT.MTL
     if not is_train:
         if keys.SCALE_TEST < 0:
@@ -71,6 +78,13 @@ def build_augmentations(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
     if keys.LSJ.ENABLED:
         augmentations.append(PadToSize(tuple(keys.LSJ.SIZE), cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE))
     return augmentations
+
+
+def _never_to_nothing(augmentation: T.Augmentation) -> T.Augmentation:
+    if not isinstance(augmentation, T.ResizeShortestEdge):
+        return augmentation
+    sizes, style = augmentation.short_edge_length, augmentation.sample_style
+    return ResizeShortestEdge(sizes, augmentation.max_size, style, augmentation.interp)
 
 
 def _large_scale_jitter(keys: CfgNode) -> list[T.Augmentation]:

@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 from detectron2.utils.file_io import PathManager
+from tqdm import tqdm
 
 from mtl_d2.data.annotation_geometry import annotation_problems
 from mtl_d2.data.faults import Fault, Problem
@@ -122,9 +123,10 @@ def _file_faults(records: Sequence[dict], schema: DatasetSchema) -> Iterator[Fau
     yield from _in_threads(lambda r: _label_file_problems(r, schema), ids, "sem_seg_file_name")
 
 
-def _in_threads(check: Callable[[dict], Iterable[Problem]], records: Iterable[dict], key: str) -> Iterator[Fault]:
+def _in_threads(check: Callable[[dict], Iterable[Problem]], records: Sequence[dict], key: str) -> Iterator[Fault]:
     with ThreadPoolExecutor(_THREADS) as pool:
-        for record, problems in pool.map(lambda record: (record, list(check(record))), records):
+        found = pool.map(lambda record: (record, list(check(record))), records)
+        for record, problems in tqdm(found, f"Checking {key}", len(records), unit="file", disable=None, leave=False):
             for problem in problems:
                 yield Fault.at(problem, record[key])
 

@@ -52,6 +52,8 @@ def read_prediction(path: Path, *, invert: bool = False) -> np.ndarray:
     if path.suffix.lower() == ".png" and _has_palette(path):
         raise ValueError(f"{path}: found a palette, whose indices are no values; expected grey values.")
     prob = _without_channel(maps[0])
+    if path.suffix.lower() == ".png" and prob.dtype == np.int32:  # 16 bits, as Pillow before 10.3 reads them
+        prob = prob.astype(np.uint16)
     if prob.ndim != 2:
         raise ValueError(f"{path}: found an array of the shape {prob.shape}, expected one edge map (H, W).")
     if prob.dtype in _FULL:

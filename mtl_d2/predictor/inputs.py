@@ -61,14 +61,19 @@ def _find_sources(word: str) -> list[str | int]:
 
 
 def _named(source: str | int, used: set[str]) -> Input:
-    stem = f"camera_{source}" if isinstance(source, int) else Path(source).stem
+    name = unique_name(f"camera_{source}" if isinstance(source, int) else Path(source).stem, used)
+    is_video = isinstance(source, int) or Path(source).suffix.lower() in VIDEO_SUFFIXES
+    return Input(source, name, is_video)
+
+
+def unique_name(stem: str, used: set[str]) -> str:
+    """``stem``, or with the first number that makes it another one than those in ``used``; it is among them then."""
     name, count = stem, 1
     while name in used:
         count += 1
         name = f"{stem}_{count}"
     used.add(name)
-    is_video = isinstance(source, int) or Path(source).suffix.lower() in VIDEO_SUFFIXES
-    return Input(source, name, is_video)
+    return name
 
 
 class VideoReader:

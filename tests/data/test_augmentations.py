@@ -146,6 +146,25 @@ def test_an_image_of_an_extreme_shape_keeps_a_pixel():
     assert (aug_input.sem_seg == 0).any()
 
 
+@pytest.mark.parametrize("is_train", [True, False])
+@pytest.mark.parametrize("size", [(5, 1000), (1000, 5), (1, 3000)])
+def test_a_very_long_image_keeps_a_pixel(size, is_train):
+    keys = {
+        "INPUT.MIN_SIZE_TRAIN": (96,),
+        "INPUT.MAX_SIZE_TRAIN": 96,
+        "INPUT.MIN_SIZE_TEST": 96,
+        "INPUT.MAX_SIZE_TEST": 96,
+    }
+    aug_input = T.AugInput(np.zeros((*size, 3), np.uint8), sem_seg=np.zeros(size, np.uint8))
+    T.AugmentationList(build_augmentations(tiny_cfg(**keys), is_train))(aug_input)
+    assert min(aug_input.image.shape[:2]) == 1 and aug_input.sem_seg.shape == aug_input.image.shape[:2]
+
+
+def test_a_factor_leaves_a_pixel():
+    (resize,) = build_augmentations(tiny_cfg(**{"INPUT.MTL.SCALE_TEST": 0.5}), is_train=False)
+    assert resize(T.AugInput(image := np.zeros((1, 9, 3), np.uint8))).apply_image(image).shape == (1, 4, 3)
+
+
 def test_share_of_kept_objects_and_of_borders_by_hand():
     boxes = np.array([[0, 0, 2, 2], [10, 10, 14, 14], [0, 0, 16, 16]], float)  # weights 1/2, 1/4, 1/16
     windows = np.array([[0, 0, 5, 5], [1, 0, 16, 16], [0, 0, 16, 16]])
@@ -275,4 +294,4 @@ def test_keys_out_of_range_are_named(overrides, message):
 def test_test_images_are_not_augmented():
     overrides = {**LSJ, **JITTER, "INPUT.CROP.ENABLED": True, "INPUT.MTL.CROP_CANDIDATES": 3}
     (only,) = build_augmentations(tiny_cfg(**overrides), is_train=False)
-    assert type(only) is T.ResizeShortestEdge
+    assert isinstance(only, T.ResizeShortestEdge)

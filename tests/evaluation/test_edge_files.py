@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from mtl_d2.evaluation import EdgeOptions
+from mtl_d2.evaluation import EdgeOptions, edge_files
 from mtl_d2.evaluation.edge_files import GroundTruthForm, read_ground_truth, read_prediction
 from mtl_d2.evaluation.edge_folders import pair_files, score_folders
 from mtl_d2.structures import edges_from_ids, thin
@@ -28,6 +28,13 @@ def save_bsds(path, annotators) -> None:
 
 
 SOFT = np.linspace(0, 1, 192, dtype=np.float32).reshape(12, 16)
+
+
+def test_a_png_of_16_bits_is_the_same_as_an_older_pillow_reads_it(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    Image.fromarray((SOFT * 65535).round().astype(np.uint16)).save(path)
+    monkeypatch.setattr(edge_files, "_read", lambda path: [np.array(Image.open(path)).astype(np.int32)])
+    np.testing.assert_allclose(read_prediction(path), SOFT, atol=1e-4)
 
 
 @pytest.mark.parametrize(

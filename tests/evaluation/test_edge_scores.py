@@ -4,7 +4,7 @@ from skimage.morphology import thin
 
 from mtl_d2.evaluation.edge_counts import edge_counts
 from mtl_d2.evaluation.edge_matching import match_pixels
-from mtl_d2.evaluation.edge_scores import edge_scores
+from mtl_d2.evaluation.edge_scores import best_of_each, edge_scores
 from mtl_d2.structures import edge_nms
 
 CRISP = {"nms": False, "thin": False}
@@ -117,6 +117,15 @@ def test_ois_takes_each_image_at_its_own_threshold():
     scores = edge_scores(np.array([first, second]))
     assert scores.OIS == 1
     assert scores.ODS < 1
+
+
+def test_an_image_without_a_true_edge_is_taken_where_least_is_wrong():
+    perfect = [[10, 10, 10, 10]] * 3
+    empty = [[0, 1000, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+    missed = [[0, 50, 0, 10], [0, 7, 0, 10], [0, 7, 0, 10]]
+    assert edge_scores(np.array([perfect, empty])).OIS == 1
+    best, index = best_of_each(np.array([perfect, empty, missed]))
+    assert best.tolist() == [1, 0, 0] and index.tolist() == [0, 2, 2]
 
 
 def test_no_image_has_no_score():

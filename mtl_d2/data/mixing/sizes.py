@@ -30,7 +30,8 @@ def input_sizes(cfg: CfgNode, records: Sequence[Mapping[str, Any]]) -> np.ndarra
         if crop is not None and not crop.crop_type.endswith("_range"):  # a range has no one size
             size = crop.get_crop_size(size)
         if short:
-            size = T.ResizeShortestEdge.get_output_shape(*size, short, cfg.INPUT.MAX_SIZE_TRAIN)
+            shape = T.ResizeShortestEdge.get_output_shape(*size, short, cfg.INPUT.MAX_SIZE_TRAIN)
+            size = max(1, shape[0]), max(1, shape[1])
         sizes.append(size)
     return np.array(sizes, np.int64)
 

@@ -51,6 +51,12 @@ def test_a_valid_set_passes_with_its_picture_and_figures(run, tmp_path, capsys):
     assert content["datasets"][NAME]["faults"] == [] and content["datasets"][NAME]["suggestions"]
 
 
+def test_the_report_of_the_first_dataset_is_kept_where_the_second_fails(run, tmp_path):
+    register(write(tmp_path / "data"))
+    assert run(NAME, "nowhere_train", "--jobs", 0, "--json", tmp_path / "out.json") == 2
+    assert json.loads((tmp_path / "out.json").read_text())["datasets"].keys() == {NAME}
+
+
 def test_gray_images_of_16_bits_are_drawn_as_those_of_8(run, tmp_path):
     register(write(tmp_path / "data"))
     pictures = []
