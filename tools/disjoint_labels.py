@@ -2,7 +2,8 @@
 """Train on three disjoint thirds of the images, each labelled for one task only, and with all labels on all images.
 
 A third of the training images keeps its instances, another its semantic maps, the last its edges: as PNGs, thinned to
-one pixel, without void, where all labels together have edges derived after augmentation. Networks of one config are trained for each seed:
+one pixel, without void, where all labels together have edges derived after augmentation. Networks of one config are
+trained for each seed:
 
   full      all labels on all images, N steps
   disjoint  the three thirds together, N steps: against "full" at equal steps

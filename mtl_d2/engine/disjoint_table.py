@@ -23,8 +23,8 @@ def render_disjoint(records: Records) -> str:
     parts = [
         "## Disjoint labels: each third of the images labelled for one task only\n",
         "`tools/disjoint_labels.py` makes the thirds and runs these trainings. A labelled image counts each time that\n"
-        "a task sees it. The edges of the thirds are files, thinned and one pixel wide, which are resized with the image; all\n"
-        "labels together have edges that are derived after augmentation. A part of the difference in edges may be that.\n",
+        "a task sees it. The edges of the thirds are files, thinned to one pixel; those of all labels together are\n"
+        "derived after augmentation. A part of the difference in edges may be that.\n",
     ]
     for dataset, variants in sorted(runs.items()):
         seeds = ", ".join(sorted({seed for members in variants.values() for seed in members}))

@@ -86,6 +86,7 @@ def fit(
         if evaluate:
             evaluate()
         return
+    trainer.open_loader(start_iter)
     try:
         trainer.train(start_iter, max_iter)
     except DivergedError:

@@ -81,17 +81,21 @@ class BestCheckpointer(HookBase):
 class ProgressBar(HookBase):
     """A bar with the loss and the remaining time, for a person at a terminal."""
 
+    bar: tqdm | None = None
+
     def before_train(self) -> None:
         self.bar = tqdm(total=self.trainer.max_iter, initial=self.trainer.start_iter, unit="step", dynamic_ncols=True)
 
     def after_step(self) -> None:
+        assert self.bar is not None, "before_train comes first"
         loss = self.trainer.storage.latest().get("total_loss")
         if loss is not None:
             self.bar.set_postfix(loss=f"{loss[0]:.4g}", refresh=False)
         self.bar.update()
 
     def after_train(self) -> None:
-        self.bar.close()
+        if self.bar is not None:  # None where another hook failed before the first step
+            self.bar.close()
 
 
 def build_writers(output_dir: str, max_iter: int, *, printer: bool = True) -> list[EventWriter]:

@@ -88,10 +88,17 @@ class MultiTaskTrainer(TrainerBase):
         self._newly_skipped: Counter[str] = Counter()
         self.log = LossLog()
         self._batches: Iterator[list[dict]]
+        self._opened_at: int | None = None
+
+    def open_loader(self, start_iter: int) -> None:
+        """Build the loader from a batch on, before :meth:`train`: an error of its data is said outside of the loop."""
+        self._batches, self._opened_at = iter(self.build_loader(start_iter)), start_iter
 
     def before_train(self) -> None:
-        # Here, and not in the constructor: only now is it known at which batch a resumed run goes on.
-        self._batches = iter(self.build_loader(self.start_iter))
+        # Not in the constructor: only now is it known at which batch a resumed run goes on.
+        if self._opened_at != self.start_iter:
+            self.open_loader(self.start_iter)
+        self._opened_at = None
         super().before_train()
 
     def run_step(self) -> None:

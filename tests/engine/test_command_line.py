@@ -1,10 +1,12 @@
 """What cannot be run ends with one sentence and a status, from one process and from two."""
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from mtl_d2.engine.command_line import main
+from mtl_d2.testing import toy_dataset
 
 QUICK = ["--config-file", "configs/quick/shapes.yaml"]
 
@@ -34,6 +36,34 @@ def test_a_dataset_that_is_not_there(processes, tmp_path, monkeypatch, capfd):
     assert f"dataset 'broken': {tmp_path}/nowhere does not exist; correct {broken}" in said
     assert "Traceback" not in said
     assert stopped.value.code not in (0, None)
+
+
+def test_a_mixture_that_cannot_be_is_one_sentence(tmp_path, monkeypatch, capfd):
+    """Which only the records tell: an image of each of two tasks in a batch of one."""
+    terminal = SimpleNamespace(stderr=SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("mtl_d2.engine.hooks.sys", terminal)
+    with toy_dataset(2, labels=[("instance",), ("sem_seg",)]) as name:
+        options = [
+            "--config-file",
+            "configs/quick/shapes.yaml",
+            "DATASETS.TRAIN",
+            f"('{name}',)",
+            "DATASETS.TEST",
+            "()",
+        ]
+        options += [
+            "MODEL.MTL.TASKS",
+            "['instance', 'sem_seg']",
+            "MODEL.SEM_SEG_HEAD.NUM_CLASSES",
+            "4",
+            "MODEL.DEVICE",
+            "cpu",
+        ]
+        options += ["MODEL.ROI_HEADS.NUM_CLASSES", "2"]
+        options += ["SOLVER.IMS_PER_BATCH", "1", "DATALOADER.MTL.TASK_QUOTA_STEPS", "1", "OUTPUT_DIR", str(tmp_path)]
+        with pytest.raises(SystemExit, match="SOLVER.IMS_PER_BATCH: found 1, expected at least 2"):
+            main(options)
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_more_gpus_than_the_machine_has(monkeypatch):
