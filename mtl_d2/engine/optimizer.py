@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 from detectron2.config import CfgNode
+from detectron2.solver import build_lr_scheduler as build_shared_scheduler
 from detectron2.solver.build import get_default_optimizer_params, reduce_param_groups
 from torch import nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
@@ -32,7 +33,10 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         ValueError: an unknown optimizer, or a factor out of its range.
     """
     check_optimizer(cfg)
-    groups = _groups_of_parts(cfg, model) if has_own_settings(cfg) else _groups_of_all(cfg, model)
+    return _optimizer(cfg, _groups_of_parts(cfg, model) if has_own_settings(cfg) else _groups_of_all(cfg, model))
+
+
+def _optimizer(cfg: CfgNode, groups: list[dict]) -> torch.optim.Optimizer:
     lr = cfg.SOLVER.BASE_LR
     if (name := cfg.SOLVER.MTL.OPTIMIZER.upper()) == "SGD":
         return torch.optim.SGD(groups, lr=lr, momentum=cfg.SOLVER.MOMENTUM, nesterov=cfg.SOLVER.NESTEROV)
@@ -46,6 +50,10 @@ def check_optimizer(cfg: CfgNode) -> None:
     if name.upper() not in _OPTIMIZERS:
         raise ValueError(f"SOLVER.MTL.OPTIMIZER is {name!r}; expected one of {sorted(_OPTIMIZERS)}.")
     check_parts(cfg)
+    try:  # with one parameter, for what torch and Detectron2 say of their keys
+        build_shared_scheduler(cfg, _optimizer(cfg, [{"params": [nn.Parameter(torch.zeros(1))]}]))
+    except (AssertionError, TypeError, ValueError) as error:
+        raise ValueError(f"SOLVER: {error}") from error
 
 
 def _groups_of_all(cfg: CfgNode, model: nn.Module) -> list[dict]:

@@ -43,6 +43,8 @@ def check_parts(cfg: CfgNode) -> None:
         _check_factors(f"{_PARTS}.{part}", settings)
         check_steps(f"{_PARTS}.{part}", {"START": settings.START, "STOP": settings.STOP}, cfg.SOLVER.MAX_ITER)
         start, stop = part_window(cfg, part)
+        if not isinstance(settings.STEPS, list | tuple | None):
+            raise ValueError(f"{_PARTS}.{part}.STEPS is {settings.STEPS!r}; expected a list of steps, such as [100].")
         outside = [step for step in settings.STEPS or () if not start < step < stop]
         if outside:
             raise ValueError(

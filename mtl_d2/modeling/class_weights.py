@@ -34,6 +34,8 @@ class ClassWeights(nn.Module):
         super().__init__()
         self.key = key
         self.word = weights if isinstance(weights, str) else None
+        if not isinstance(weights, str | list | tuple | None):
+            raise ValueError(f"{key} is {weights!r}, expected a list of {num_classes} numbers: one for {classes}")
         values = None if weights is None or isinstance(weights, str) else list(weights)
         if values is not None:
             _check(values, num_classes, key, classes)
