@@ -4,7 +4,8 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from functools import reduce
-from typing import ClassVar
+from typing import Any, ClassVar
+from zlib import crc32
 
 import torch
 import torch.distributed as dist
@@ -25,12 +26,35 @@ class TaskWeigher(nn.Module):
         ValueError: a weight is negative or not finite.
     """
 
+    task_ids: Tensor
+
     def __init__(self, weights: Mapping[str, float]) -> None:
         super().__init__()
+        self._rows: list[str] = []
         for task, weight in weights.items():
             check_weight(task, weight)
         self.tasks = tuple(weights)
         self._ignored = {task for task, weight in weights.items() if weight == 0}
+
+    def register_rows(self, name: str, values: Tensor) -> None:
+        """A buffer (number of tasks,) with a value of each; one that is loaded is taken apart by the tasks' names.
+
+        So the weights of a run with other tasks, or in another order, leave a task what was remembered of it.
+        """
+        self._rows.append(name)
+        self.register_buffer(name, values)
+        self.register_buffer("task_ids", torch.tensor([crc32(task.encode()) for task in self.tasks]))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        theirs = state_dict.get(f"{prefix}task_ids")
+        for key in [f"{prefix}{name}" for name in self._rows] if theirs is not None else ():
+            if key in state_dict and state_dict[key].shape == theirs.shape:
+                of_task = dict(zip(theirs.tolist(), state_dict[key], strict=True))
+                own = zip(self.task_ids.tolist(), getattr(self, key.removeprefix(prefix)), strict=True)
+                state_dict[key] = torch.stack([of_task.get(task, value.cpu()) for task, value in own])
+        if theirs is not None:
+            state_dict[f"{prefix}task_ids"] = self.task_ids
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def taking_part(self, tasks: Collection[str]) -> list[str]:
         """Those of ``tasks`` that are configured and have a prior weight, in the order of the configuration."""

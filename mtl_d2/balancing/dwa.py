@@ -37,7 +37,7 @@ class DWABalancer(Scalarization):
         self.period = period
         self.temperature = temperature
         for name in ("sums", "counts", "newer", "older"):  # means of 0 stand for none
-            self.register_buffer(name, torch.zeros(len(self.tasks)))
+            self.register_rows(name, torch.zeros(len(self.tasks)))
 
     def remember(self, losses: Tensor, tasks: Sequence[str]) -> None:
         rows = self.rows(tasks)

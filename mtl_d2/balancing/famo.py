@@ -50,7 +50,7 @@ class FAMOBalancer(Scalarization):
         self.gamma = gamma
         self._unobserved = 0
         for name in ("logits", "exp_avg", "exp_avg_sq", "updates"):
-            self.register_buffer(name, torch.zeros(len(self.tasks)))
+            self.register_rows(name, torch.zeros(len(self.tasks)))
 
     def scalarize(self, losses: Tensor, tasks: Sequence[str]) -> Tensor:
         self._warn_if_never_observed()

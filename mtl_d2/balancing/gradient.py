@@ -47,7 +47,7 @@ class GradientBalancer(TaskWeigher, ABC):
         self.prior = dict(weights)
         self.cut = cut
         self.period = period or (1 if cut == "features" else EXACT_PERIOD)
-        self.register_buffer("stored", torch.ones(len(self.tasks), dtype=torch.float64))
+        self.register_rows("stored", torch.ones(len(self.tasks), dtype=torch.float64))
 
     @abstractmethod
     def weights_from_gramian(self, gramian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:

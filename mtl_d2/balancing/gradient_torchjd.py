@@ -54,7 +54,7 @@ class NashMTLBalancer(GradientBalancer):
         super().__init__(weights, **options)
         self._build = aggregator
         self._aggregators: dict[int, Any] = {}
-        self.register_buffer("last_solution", torch.ones(len(self.tasks), dtype=torch.float64))
+        self.register_rows("last_solution", torch.ones(len(self.tasks), dtype=torch.float64))
 
     def weights_from_gramian(self, gramian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:
         # By the number of tasks: each poses a problem of its own, whose making takes longer than its solution.

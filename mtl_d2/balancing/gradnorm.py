@@ -45,8 +45,8 @@ class GradNormBalancer(GradientBalancer):
         check_option("GRADNORM.LR", lr, above=0)
         self.asymmetry = asymmetry
         self.lr = lr
-        self.register_buffer("weights", torch.ones(len(self.tasks), dtype=torch.float64))
-        self.register_buffer("first_losses", torch.zeros(len(self.tasks), dtype=torch.float64))  # 0: not seen yet
+        self.register_rows("weights", torch.ones(len(self.tasks), dtype=torch.float64))
+        self.register_rows("first_losses", torch.zeros(len(self.tasks), dtype=torch.float64))  # 0: not seen yet
 
     def weights_from_gramian(self, gramian: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:
         rows = self.rows(tasks)

@@ -32,7 +32,7 @@ class Scalarization(Balancer):
         super().__init__(weights)
         self._idle: set[str] = set()
         if self.weights_need_losses:
-            self.register_buffer("last_weights", self.prior.clone())
+            self.register_rows("last_weights", self.prior.clone())
 
     @abstractmethod
     def scalarize(self, losses: Tensor, tasks: Sequence[str]) -> Tensor:

@@ -38,8 +38,8 @@ class STCHBalancer(Scalarization):
         check_option("STCH.WARMUP", warmup, at_least=0)
         self.mu = mu
         self.warmup = warmup
-        self.register_buffer("nadir", torch.ones(len(self.tasks)))
-        self.register_buffer("counts", torch.zeros(len(self.tasks)))
+        self.register_rows("nadir", torch.ones(len(self.tasks)))
+        self.register_rows("counts", torch.zeros(len(self.tasks)))
 
     def remember(self, losses: Tensor, tasks: Sequence[str]) -> None:
         rows = self.rows(tasks)

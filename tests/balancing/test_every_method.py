@@ -166,6 +166,25 @@ def test_a_step_in_two_parts_equals_a_whole_one(name: str) -> None:
     torch.testing.assert_close((sum(flats[0].values()) + sum(flats[1].values())) / 2, sum(flat.values()))
 
 
+@pytest.mark.parametrize("name", ["dwa", "stch", "famo", "geometric_mean"])
+def test_what_is_loaded_belongs_to_tasks_by_their_names(name: str) -> None:
+    trained = warmed(name)
+    tasks = ["edge", "depth", "instance"]
+    fresh = build_balancer(config(name), tasks, (*TASKS, "depth"))
+    before, state = copy.deepcopy(fresh.state_dict()), trained.state_dict()
+    fresh.load_state_dict(state)
+    rows = [key for key, value in state.items() if value.shape == (3,) and key != "task_ids"]
+    moved = False
+    for key in rows:
+        found, expected = fresh.state_dict()[key], state[key]
+        assert found.tolist() == [expected[2], before[key][1], expected[0]]
+        moved |= not torch.equal(expected, before[key])
+    assert rows and moved
+    again = build_balancer(config(name), tasks, (*TASKS, "depth"))
+    again.load_state_dict(fresh.state_dict())
+    assert all(torch.equal(again.state_dict()[key], value) for key, value in fresh.state_dict().items())
+
+
 def test_every_method_tells_what_its_trainer_must_do() -> None:
     balancers = {name: make(name) for name in METHODS}
     assert {name for name, b in balancers.items() if b.weights_need_losses} == set(NEED_LOSSES)

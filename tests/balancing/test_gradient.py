@@ -106,6 +106,14 @@ def test_nash_goes_on_from_its_last_solution_for_any_subset_of_tasks() -> None:
     assert balancer.last_solution[0] == a and balancer.last_solution[1] != 1
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_weights_that_are_loaded_belong_to_tasks_by_their_names(name: str) -> None:
+    trained, fresh = build(name), build(name, ("edge", "sem_seg"))
+    trained.stored.copy_(torch.tensor([0.5, 2.0]))
+    fresh.load_state_dict(trained.state_dict())
+    assert fresh.stored.tolist() == [2, 1]
+
+
 def test_gradnorm_by_hand() -> None:
     balancer = GradNormBalancer({"instance": 1.0, "edge": 1.0}, asymmetry=1.0, lr=0.1)
     gramian = torch.diag(torch.tensor([1.0, 9.0], dtype=torch.float64))
