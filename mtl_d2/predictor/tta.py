@@ -22,9 +22,10 @@ DEFAULT_SCALES = (0.75, 1.0, 1.25)
 class TestTimeAugmentation:
     """Answers from several views of an image.
 
-    Probabilities of semantics, edges and image labels are averaged. Instances are Detectron2's
-    ``GeneralizedRCNNWithTTA``: NMS over the boxes of all views, then the average of the masks that all views give in
-    those boxes.
+    Probabilities of semantics, edges and image labels are averaged. Derived edge labels are the left pixel of a border,
+    in a mirrored view too: averages of vertical edges are a pixel of the network's input wider than the answers.
+    Instances are Detectron2's ``GeneralizedRCNNWithTTA``: NMS over the boxes of all views, then the average of the
+    masks that all views give in those boxes.
 
     Args:
         cfg: reads MODEL.MASK_ON, MODEL.ROI_HEADS.NMS_THRESH_TEST and TEST.DETECTIONS_PER_IMAGE.
