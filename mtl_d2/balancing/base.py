@@ -47,14 +47,18 @@ class TaskWeigher(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         theirs = state_dict.get(f"{prefix}task_ids")
-        for key in [f"{prefix}{name}" for name in self._rows] if theirs is not None else ():
-            if key in state_dict and state_dict[key].shape == theirs.shape:
-                of_task = dict(zip(theirs.tolist(), state_dict[key], strict=True))
-                own = zip(self.task_ids.tolist(), getattr(self, key.removeprefix(prefix)), strict=True)
-                state_dict[key] = torch.stack([of_task.get(task, value.cpu()) for task, value in own])
-        if theirs is not None:
+        if self._rows and theirs is not None:
+            for name in self._rows:
+                found = state_dict.get(f"{prefix}{name}")
+                if found is not None and found.shape == theirs.shape:
+                    state_dict[f"{prefix}{name}"] = self._by_name(name, theirs, found)
             state_dict[f"{prefix}task_ids"] = self.task_ids
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _by_name(self, name: str, theirs: Tensor, found: Tensor) -> Tensor:
+        of_task = dict(zip(theirs.tolist(), found, strict=True))
+        own = zip(self.task_ids.tolist(), getattr(self, name).to(found.device), strict=True)
+        return torch.stack([of_task.get(task, value) for task, value in own])
 
     def taking_part(self, tasks: Collection[str]) -> list[str]:
         """Those of ``tasks`` that are configured and have a prior weight, in the order of the configuration."""
