@@ -46,8 +46,9 @@ class TaskWeigher(nn.Module):
         self.register_buffer("task_ids", torch.tensor([crc32(task.encode()) for task in self.tasks]))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        theirs = state_dict.get(f"{prefix}task_ids")
-        if self._rows and theirs is not None:
+        if self._rows:
+            # A checkpoint without names, from before they were kept, has these tasks.
+            theirs = state_dict.setdefault(f"{prefix}task_ids", self.task_ids)
             for name in self._rows:
                 found = state_dict.get(f"{prefix}{name}")
                 if found is not None and found.shape == theirs.shape:
