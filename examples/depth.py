@@ -67,7 +67,10 @@ def shapes_depth(record: dict[str, Any]) -> np.ndarray | None:
 def depth_target(record: dict[str, Any], transforms: T.TransformList) -> dict[str, Tensor]:
     """The label as it lies in the augmented image."""
     depth = shapes_depth(record)
-    return {} if depth is None else {"depth": torch.from_numpy(transforms.apply_segmentation(depth).copy())}
+    if depth is None:
+        return {}
+    inside = transforms.apply_segmentation(np.ones(depth.shape, np.uint8)) == 1  # what pads an image has no depth
+    return {"depth": torch.from_numpy(np.where(inside, transforms.apply_segmentation(depth), np.float32(INVALID)))}
 
 
 class DepthHead(nn.Module):

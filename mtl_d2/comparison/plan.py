@@ -70,7 +70,7 @@ def search_runs(comparison: Comparison) -> dict[tuple[str, int, int], Run]:
     runs = {}
     for candidate in comparison.candidates:
         cfg = candidate_cfg(comparison, candidate)
-        train = cfg.DATASETS.TRAIN[0]
+        train, _ = _as_written(comparison, candidate)
         ending = f"of{search.folds}seed{search.seed}"
         tried = trials(comparison, candidate)
         if len(tried) == 1 and candidate.role != "reference":  # references are what others' trials are held against
@@ -101,9 +101,9 @@ def final_runs(
     for candidate in comparison.of_role("reference") if phase == "longer" else comparison.candidates:
         if candidate.name not in chosen:
             continue
-        cfg = candidate_cfg(comparison, candidate)
-        train, test = cfg.DATASETS.TRAIN[0], cfg.DATASETS.TEST[0]
-        size = min(len(load_records(test)), len(load_records(train)))
+        candidate_cfg(comparison, candidate)
+        train, test = _as_written(comparison, candidate)
+        size = min(len(load_records(resolve_dataset(name))) for name in (train, test))
         overrides: Overrides = {**chosen[candidate.name], "DATASETS.TEST": (test, f"{train}.sample{size}")}
         if phase == "longer":
             own = candidate_cfg(comparison, candidate, overrides)
@@ -113,6 +113,13 @@ def final_runs(
             label = f"{candidate.name}{' longer' if phase == 'longer' else ''} seed {seed}"
             runs[candidate.name, seed] = _run(comparison, candidate, overrides, seed, label)
     return runs
+
+
+def _as_written(comparison: Comparison, candidate: Candidate) -> tuple[str, str]:
+    """The datasets to train and to score on as the config names them: a training finds them by the paths of their
+    descriptions, not by names that this process has given them."""
+    cfg = setup_cfg(comparison.config, to_words({**comparison.overrides, **candidate.overrides}))
+    return cfg.DATASETS.TRAIN[0], cfg.DATASETS.TEST[0]
 
 
 def _stages(cfg: CfgNode, share: float) -> Overrides:

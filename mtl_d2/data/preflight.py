@@ -41,6 +41,7 @@ def preflight(cfg: CfgNode) -> dict[str, dict[str, int]]:
         counts[name] = {"images": len(records), **count_labels(records, cfg.MODEL.MTL.TASKS, task_labels(cfg))}
         _check_class_counts(cfg, name, schemas[name], counts[name])
         if name in cfg.DATASETS.TRAIN:
+            _warn_about_masks(cfg, name, records if "instance" in cfg.MODEL.MTL.TASKS else ())
             _check_derived_labels(cfg, name, schemas[name], records, counts[name])
         if counts[name].get("keypoint"):
             check_keypoints(cfg, MetadataCatalog.get(name), records, for_test=name in cfg.DATASETS.TEST)
@@ -149,6 +150,16 @@ def _remedy(names: Sequence[str], task: str) -> str:
     """What to do about labels that none of the datasets has: theirs, where their metadata ("missing_labels") say it."""
     known = (MetadataCatalog.get(name).get("missing_labels", {}).get(task) for name in names)
     return next(filter(None, known), "remove the task, or add a dataset with such labels")
+
+
+def _warn_about_masks(cfg: CfgNode, name: str, records: Sequence[dict]) -> None:
+    annotations = [annotation for record in records for annotation in record.get("annotations", ())]
+    if cfg.MODEL.MASK_ON and annotations and not any("segmentation" in annotation for annotation in annotations):
+        logger.warning(
+            "MODEL.MASK_ON is True, but no object of dataset '%s' has a mask: its boxes train no mask head. Set it to "
+            "False where no other dataset has masks.",
+            name,
+        )
 
 
 def _warn_about_detections(cfg: CfgNode, schemas: Mapping[str, DatasetSchema]) -> None:

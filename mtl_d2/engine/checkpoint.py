@@ -232,7 +232,7 @@ def load_for_evaluation(model: nn.Module, weights: str, output_dir: str, *, resu
     """Load ``weights``, or with ``resume`` the last checkpoint in ``output_dir``; return what else is in the file.
 
     Raises:
-        WeightsError: there is no last checkpoint: the initial weights are not what was asked for; see
+        WeightsError: there is no last checkpoint, or no name of one: initial weights are not what was asked for; see
             :meth:`MultiTaskCheckpointer.resume_or_load` for others.
     """
     checkpointer = MultiTaskCheckpointer(model, output_dir)
@@ -240,5 +240,10 @@ def load_for_evaluation(model: nn.Module, weights: str, output_dir: str, *, resu
         raise WeightsError(
             f"--eval-only --resume scores the last checkpoint in {output_dir}, where there is none (of stages there is "
             "one when the last is done): name the OUTPUT_DIR of a training, or MODEL.WEIGHTS without --resume."
+        )
+    if not resume and not weights:
+        raise WeightsError(
+            "--eval-only scores MODEL.WEIGHTS (train.init_checkpoint of a LazyConfig), which is empty: name a "
+            "checkpoint, or say --resume for the last one of the run."
         )
     return checkpointer.resume_or_load(weights, resume=resume)

@@ -53,9 +53,9 @@ def setup_cfg(config_file: str = "", opts: Sequence[Any] = ()) -> CfgNode:
 def setup(args: argparse.Namespace) -> CfgNode:
     """Read the config, start the loggers and seed this process; call it in every process of the job.
 
-    A negative SEED is replaced by one that all ranks share (the earlier run's, with ``--resume``), and SOLVER
-    and DATALOADER are scaled if SOLVER.REFERENCE_WORLD_SIZE asks for it. Datasets that are named by the path of a
-    description are registered, and named. The config is saved to
+    A negative SEED is replaced by one that all ranks share: with ``--resume`` and ``--eval-only`` the earlier run's, so
+    that it may be resumed after an evaluation. SOLVER and DATALOADER are scaled if SOLVER.REFERENCE_WORLD_SIZE asks for it.
+    Datasets that are named by the path of a description are registered, and named. The config is saved to
     OUTPUT_DIR/config.yaml.
 
     Args:
@@ -67,7 +67,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
     cfg.defrost()
     if cfg.SEED < 0:
-        cfg.SEED = draw_seed(cfg.OUTPUT_DIR if args.resume else "")
+        cfg.SEED = draw_seed(cfg.OUTPUT_DIR if args.resume or args.eval_only else "")
     cfg.freeze()
     start_logging(cfg, args, cfg.OUTPUT_DIR)
     return cfg

@@ -59,9 +59,7 @@ def evaluate(cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
 
 def evaluate_datasets(cfg: CfgNode, model: nn.Module) -> Evaluation:
     """See :func:`evaluate`; with the number of images and the time."""
-    names = list(cfg.DATASETS.TEST)
-    if not names:
-        raise DatasetError("DATASETS.TEST is empty, so there is nothing to evaluate on: name a registered dataset.")
+    names = require_test_sets(cfg)
     model = unwrap(model)
     share_buffers(model)
     start = time.perf_counter()
@@ -80,6 +78,13 @@ def evaluate_datasets(cfg: CfgNode, model: nn.Module) -> Evaluation:
         evaluation.results, evaluation.images = evaluation.results[names[0]], evaluation.images[names[0]]
     evaluation.seconds = time.perf_counter() - start
     return evaluation
+
+
+def require_test_sets(cfg: CfgNode) -> list[str]:
+    """The names of cfg.DATASETS.TEST; DatasetError where there is none."""
+    if not cfg.DATASETS.TEST:
+        raise DatasetError("DATASETS.TEST is empty, so there is nothing to evaluate on: name a registered dataset.")
+    return list(cfg.DATASETS.TEST)
 
 
 def build_evaluators(cfg: CfgNode, model: nn.Module, dataset_name: str) -> dict[str, DatasetEvaluator]:

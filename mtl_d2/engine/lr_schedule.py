@@ -6,7 +6,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 from detectron2.solver import build_lr_scheduler as build_shared_scheduler
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, _LRScheduler
 
 from .part_settings import part_value, part_window
 
@@ -24,7 +24,11 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRSche
         return build_shared_scheduler(cfg, optimizer)
     # Functions, not objects: they depend on nothing but the step, so that LambdaLR stores none of them.
     functions = {part: build_multiplier(cfg, part or "") for part in dict.fromkeys(parts)}
-    return LambdaLR(optimizer, [functions[part] for part in parts])
+    return _PartSchedule(optimizer, [functions[part] for part in parts])
+
+
+class _PartSchedule(LambdaLR, _LRScheduler):
+    """A scheduler of the class by which Detectron2's release 0.6 knows what to save and to load."""
 
 
 def build_multiplier(cfg: CfgNode, part: str) -> Callable[[int], float]:

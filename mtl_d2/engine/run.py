@@ -21,7 +21,7 @@ from .class_weights import with_class_weights
 from .config_checks import check_solver
 from .defaults import setup
 from .ema import ModelEma
-from .evaluation import evaluate_datasets
+from .evaluation import evaluate_datasets, require_test_sets
 from .fit import fit
 from .initial_weights import load_parts
 from .launch import create_ddp
@@ -135,6 +135,7 @@ def evaluate_checkpoint(
 
     The record is OUTPUT_DIR/report_eval.json: a training's own report.json stays as it is.
     """
+    require_test_sets(cfg)
     model = build_model(cfg)
     trainer = load_for_evaluation(model, cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR, resume=resume).get("trainer", {})
     evaluation = evaluate_datasets(cfg, model)

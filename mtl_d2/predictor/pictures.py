@@ -30,17 +30,22 @@ def find_metadata(cfg: CfgNode, dataset: str | None = None) -> Metadata:
         dataset: a name, or the path of a description; the config's first by default.
     """
     names = [*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN] if dataset is None else [dataset]
-    known = _known_metadata(names[0]) if names else Metadata()
-    known = name_image_labels(known, cfg.INPUT.MTL.IMAGE_LABELS)
-    fields = {key: value for key, value in known.as_dict().items() if key != "name"}
+    fields = _fields(cfg, names[0]) if names else {}
     counts = {"thing": cfg.MODEL.ROI_HEADS.NUM_CLASSES, "stuff": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES}
     counts["image_label"] = cfg.MODEL.MTL.CLASSIFICATION_HEAD.NUM_CLASSES
     for kind, count in counts.items():
+        for other in names[1:] if not fields.get(f"{kind}_classes") else ():  # such as labels for training alone
+            fields |= {key: value for key, value in _fields(cfg, other).items() if key.startswith(f"{kind}_")}
         if len(fields.get(f"{kind}_classes") or ()) != count:  # such as a network that was trained on another dataset
             fields[f"{kind}_classes"] = [f"class {i}" for i in range(count)]
             fields.pop(f"{kind}_colors", None)
             fields.pop(f"{kind}_dataset_id_to_contiguous_id", None)
     return Metadata().set(**fields)
+
+
+def _fields(cfg: CfgNode, dataset: str) -> dict[str, Any]:
+    known = name_image_labels(_known_metadata(dataset), cfg.INPUT.MTL.IMAGE_LABELS)
+    return {key: value for key, value in known.as_dict().items() if key != "name"}
 
 
 def _known_metadata(dataset: str) -> Metadata:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog
 from detectron2.modeling import build_model
 from torch import Tensor
 
@@ -18,7 +19,7 @@ from ..engine.checkpoint import LoadReport, load_weights
 from ..engine.defaults import check_device, setup_cfg
 from .memory import GIB, answer_bytes, check_whole
 from .network_input import Size, find_test_size, make_input
-from .tiled import predict_tiled
+from .tiled import TILED_ANSWERS, predict_tiled
 from .tiling import Tiling, check_tile
 from .tta import DEFAULT_SCALES, TestTimeAugmentation
 
@@ -182,6 +183,9 @@ class Predictor:
 
     def _fit_tiling(self, tile: int, overlap: int) -> Tiling:
         check_tile(tile, overlap)
+        whole = [task for task in self.tasks if self.model.branches[task].output_key not in TILED_ANSWERS]
+        if whole:
+            raise ValueError(f"tile: the answers to {whole} are not put together from tiles: leave it, or them, out.")
         backbone = self.model.network_of(self.tasks[0]).backbone
         stride = max(backbone.size_divisibility, *(shape.stride for shape in backbone.output_shape().values()))
         side = find_test_size(self.augmentations, (tile, tile))[0]
@@ -209,10 +213,13 @@ def _resolve_datasets(cfg: CfgNode) -> None:
 
 def _resolve_where_there(name: str, key: str) -> str:
     try:
-        return resolve_dataset(name)
+        name = resolve_dataset(name)
+        lacking = "" if name in DatasetCatalog.list() else f"no dataset {name!r} is registered, name its description"
     except DatasetError as error:  # a network is used without its data, too
-        logger.warning("%s: class names and what is stuff may be unknown: %s", key, error)
-        return name
+        lacking = str(error)
+    if lacking:
+        logger.warning("%s: class names and what is stuff may be unknown: %s", key, lacking)
+    return name
 
 
 def _check_heads(report: LoadReport, model: Any, tasks: Sequence[str]) -> None:

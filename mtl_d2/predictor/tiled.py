@@ -20,6 +20,7 @@ _DENSE = {  # answer -> what is kept of it in the full and in the compact form
     "sem_seg": (keep_logits, keep_labels),
     "edge": (keep_channel, keep_half_channel),
 }
+TILED_ANSWERS = (*_DENSE, "instances", "image_labels")
 
 
 def predict_tiled(

@@ -53,6 +53,21 @@ def encoded(mask: np.ndarray) -> dict:
     return {"size": rle["size"], "counts": rle["counts"].decode()}
 
 
+def test_objects_without_any_mask_are_told_to_a_mask_head(toy, caplog):
+    content = json.loads((toy / "instances.json").read_text())
+    check_and_map(toy)
+    assert "no object of dataset" not in caplog.text
+    for annotation in content["annotations"]:
+        annotation.pop("segmentation", None)
+    save(toy, content)
+    keys = {"images": "images", "instances": "instances.json"}
+    (toy / "boxes.yaml").write_text(yaml.safe_dump(keys))
+    cfg = tiny_cfg(["instance"], dataset=register_description(toy / "boxes.yaml"))
+    preflight(cfg)
+    assert "MODEL.MASK_ON is True, but no object of dataset 'boxes' has a mask" in caplog.text
+    DatasetCatalog.pop("boxes"), MetadataCatalog.pop("boxes")
+
+
 LONG = {"size": [H, W], "counts": encoded(np.ones((H, W + 1), np.uint8))["counts"]}
 SHORT = {"size": [H, W], "counts": encoded(box_mask()[:, :-1])["counts"]}
 

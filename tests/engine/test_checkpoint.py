@@ -146,6 +146,8 @@ def test_ranks_that_do_not_see_one_last_checkpoint_do_not_go_on(tmp_path: Path, 
 def test_an_evaluation_of_the_last_checkpoint_wants_one(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="--eval-only --resume scores the last .*, where there is none"):
         load_for_evaluation(toy_network(), "", str(tmp_path), resume=True)
+    with pytest.raises(WeightsError, match="--eval-only scores MODEL.WEIGHTS .*, which is empty: name a checkpoint"):
+        load_for_evaluation(toy_network(), "", str(tmp_path), resume=False)
 
 
 def test_an_interrupted_save_leaves_the_former_file(tmp_path: Path, monkeypatch) -> None:

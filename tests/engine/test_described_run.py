@@ -11,8 +11,11 @@ import yaml
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
+from mtl_d2.comparison import read_comparison
+from mtl_d2.comparison.plan import final_runs, search_runs
 from mtl_d2.data import DatasetError
-from mtl_d2.engine import run
+from mtl_d2.data.datasets import resolve_datasets
+from mtl_d2.engine import run, setup_cfg
 from mtl_d2.engine.record import read_record
 from mtl_d2.evaluation.edge_ground_truth import ground_truth_edges
 from mtl_d2.predictor.pictures import find_metadata
@@ -91,3 +94,36 @@ def test_a_missing_description_ends_a_run_but_not_a_prediction(descriptions, tmp
     assert find_metadata(cfg).stuff_classes[0] == "class 0"
     cfg.DATASETS.TEST = (descriptions[1],)
     assert find_metadata(cfg).stuff_classes == list(TOY_STUFF_CLASSES)
+
+
+def test_a_comparison_gives_its_trainings_the_paths_of_descriptions(descriptions, tmp_path: Path) -> None:
+    semantics = descriptions[1]
+    (tmp_path / "base.yaml").write_text(tiny_cfg(["sem_seg"]).dump())
+    described = {
+        "config": "base.yaml",
+        "seeds": [1],
+        "overrides": {"DATASETS.TRAIN": [semantics], "DATASETS.TEST": [semantics]},
+        "references": {"alone": {"MODEL.MTL.TASKS": ["sem_seg"]}},
+        "search": {"folds": 3, "held_out": 1, "values": {"SOLVER.BASE_LR": [0.1, 0.2]}},
+    }
+    (tmp_path / "pets.yaml").write_text(yaml.safe_dump(described))
+    comparison = read_comparison(tmp_path / "pets.yaml")
+    (final,) = final_runs(comparison, {"alone": {}}).values()
+    searched = search_runs(comparison)["alone", 0, 0]
+    assert final.test_sets == ("only_semantics", "only_semantics.sample3")
+    for name in [name for name in DatasetCatalog.list() if name.startswith("only_semantics")]:
+        DatasetCatalog.pop(name)  # as in a process of its own
+        MetadataCatalog.pop(name)
+    cfgs = [setup_cfg(run.config, run.words) for run in (final, searched)]
+    for cfg in cfgs:
+        resolve_datasets(cfg)
+    assert cfgs[0].DATASETS.TEST == ("only_semantics", "only_semantics.sample3")
+    assert cfgs[1].DATASETS.TRAIN == ("only_semantics.rest0of3seed0",)
+    assert len(DatasetCatalog.get("only_semantics.rest0of3seed0")) == 2
+
+
+def test_names_of_classes_are_those_of_the_first_dataset_that_has_them(descriptions) -> None:
+    keys = {"DATASETS.TRAIN": descriptions[1:2], "DATASETS.TEST": descriptions[:1]}
+    metadata = find_metadata(tiny_cfg(["instance", "sem_seg"], **keys))
+    assert list(metadata.thing_classes) == list(TOY_THING_CLASSES)
+    assert list(metadata.stuff_classes) == list(TOY_STUFF_CLASSES)

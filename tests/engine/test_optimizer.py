@@ -8,6 +8,7 @@ from detectron2.modeling import build_model
 from detectron2.solver import build_lr_scheduler as detectron2_scheduler
 from detectron2.solver.build import get_default_optimizer_params
 from torch import nn
+from torch.optim.lr_scheduler import _LRScheduler
 
 from mtl_d2.engine.defaults import setup_cfg
 from mtl_d2.engine.lr_schedule import build_lr_scheduler
@@ -36,6 +37,7 @@ def lr_curve(opts: Sequence, parameter: str, steps: int) -> list[float]:
     model = toy_network()
     optimizer = build_optimizer(cfg, model)
     scheduler = build_lr_scheduler(cfg, optimizer)
+    assert isinstance(scheduler, _LRScheduler)  # else Detectron2's release 0.6 leaves it out of the checkpoint
     rates = []
     for _ in range(steps):
         rates.append(options_of(optimizer, model.get_parameter(parameter))["lr"])

@@ -72,6 +72,17 @@ def test_label_follows_the_augmentation_and_an_unlabelled_image_gets_none(depth,
     assert depth.depth_target(record, flip) == {}
 
 
+def test_what_pads_an_image_has_no_depth(depth, record) -> None:
+    from detectron2.data import transforms as T
+    from fvcore.transforms.transform import PadTransform
+
+    label = depth.shapes_depth(record)
+    height, width = label.shape
+    found = depth.depth_target(record, T.TransformList([PadTransform(0, 0, 5, 3, width, height, 0, 255)]))["depth"]
+    assert found.shape == (height + 3, width + 5) and torch.equal(found[:height, :width], torch.from_numpy(label))
+    assert (found[height:] == depth.INVALID).all() and (found[:, width:] == depth.INVALID).all()
+
+
 def test_loss_of_a_wrong_scale_is_a_share_of_its_square(depth) -> None:
     true = torch.rand(2, 5, 6) + 1
     true[0, 0] = 0  # unknown

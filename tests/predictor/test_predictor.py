@@ -121,6 +121,16 @@ class TestWeightsWithoutAHead:
             Predictor(cfg, weights)
 
 
+def test_a_dataset_that_nobody_knows_is_told_and_a_task_that_has_no_tiles_is_refused(cfg, weights, monkeypatch, caplog):
+    own = cfg.clone()
+    own.DATASETS.TEST = ("pets_val",)
+    Predictor(own, weights)
+    assert "DATASETS.TEST: class names and what is stuff may be unknown: no dataset 'pets_val'" in caplog.text
+    monkeypatch.setattr("mtl_d2.tasks.edge.EdgeBranch.output_key", "depth")
+    with pytest.raises(ValueError, match=r"tile: the answers to \['edge'\] are not put together from tiles"):
+        Predictor(cfg, weights, tile=48, tasks=["edge"])
+
+
 def test_no_weights_at_all(cfg):
     with pytest.raises(ValueError, match="there are no weights"):
         Predictor(cfg)
