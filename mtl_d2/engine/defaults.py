@@ -54,8 +54,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
     """Read the config, start the loggers and seed this process; call it in every process of the job.
 
     A negative SEED is replaced by one that all ranks share: with ``--resume`` and ``--eval-only`` the earlier run's, so
-    that it may be resumed after an evaluation. SOLVER and DATALOADER are scaled if SOLVER.REFERENCE_WORLD_SIZE asks for it.
-    Datasets that are named by the path of a description are registered, and named. The config is saved to
+    that it may be resumed after an evaluation. SOLVER and DATALOADER are scaled if SOLVER.REFERENCE_WORLD_SIZE asks
+    for it. Datasets that are named by the path of a description are registered, and named. The config is saved to
     OUTPUT_DIR/config.yaml.
 
     Args:
