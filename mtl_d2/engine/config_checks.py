@@ -2,6 +2,8 @@
 
 import torch
 from detectron2.config import CfgNode
+from detectron2.layers.batch_norm import NaiveSyncBatchNorm
+from torch import nn
 
 from ..balancing import MissingExtraError, build_balancer
 from ..data.mixing import check_settings
@@ -40,22 +42,36 @@ def check_solver(cfg: CfgNode, processes: int = 1) -> None:
         _check_run(cfg, processes)
 
 
-def check_network(cfg: CfgNode) -> None:
-    """Check the tasks, their balancer and their network; see :func:`check_solver` for errors."""
+def check_network(cfg: CfgNode, processes: int = 1) -> None:
+    """Check the tasks, their balancer and their network; see :func:`check_solver` for arguments and errors."""
     tasks = list(cfg.MODEL.MTL.TASKS)
     if not tasks or len(set(tasks)) < len(tasks):
         raise ValueError(f"MODEL.MTL.TASKS is {tasks}: name at least one of {known_tasks()}, and none twice")
     for task in tasks:
         get_task(task)
     build_balancer(cfg, tasks, known_tasks())
-    build_trial(cfg)
+    if processes > 1:
+        _check_norms(build_trial(cfg))
+    else:
+        build_trial(cfg)
+
+
+def _check_norms(network: nn.Module) -> None:
+    """A process without labels of a task leaves out its head, for whose statistics the others would wait for ever."""
+    for task, branch in getattr(network, "branches", {}).items():
+        for name, part in branch.owned_modules.items():
+            if any(isinstance(module, nn.SyncBatchNorm | NaiveSyncBatchNorm) for module in part.modules()):
+                raise ValueError(
+                    f"{name}, of the task {task!r}, has a synchronised batch norm, for which all processes wait though "
+                    "those without its labels leave it out: take GN or BN as its NORM."
+                )
 
 
 def _check_run(cfg: CfgNode, processes: int) -> None:
     solver = cfg.SOLVER
     if solver.MAX_ITER < 1:
         raise ValueError(f"SOLVER.MAX_ITER is {solver.MAX_ITER}; expected at least 1 step.")
-    check_network(cfg)
+    check_network(cfg, processes)
     check_settings(cfg)
     check_optimizer(cfg)
     build_gradient_clipper(cfg)

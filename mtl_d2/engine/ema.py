@@ -67,7 +67,13 @@ class ModelEma:
             if not buffer.is_floating_point():
                 average.copy_(buffer)
         if hasattr(self.model, BALANCER):
-            getattr(self.average, BALANCER).load_state_dict(getattr(self.model, BALANCER).state_dict())
+            average, model = getattr(self.average, BALANCER), getattr(self.model, BALANCER)
+            for of_average, of_model in zip(_tensors(average), _tensors(model), strict=True):
+                of_average.copy_(of_model)
+
+
+def _tensors(module: nn.Module) -> list[torch.Tensor]:
+    return [*module.parameters(), *module.buffers()]
 
 
 def check_decay(decay: float) -> None:

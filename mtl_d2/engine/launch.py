@@ -11,6 +11,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from detectron2.utils import comm
 from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import fp16_compress_hook
 from torch.nn.parallel import DistributedDataParallel
 
 from .._orphans import end_with_parent
@@ -45,12 +46,15 @@ def launch(  # noqa: PLR0917 - the signature of Detectron2's
         ValueError: for a number of processes that the machines cannot have.
         torch.multiprocessing.ProcessRaisedException: with the traceback of the first process that failed.
     """
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")).type
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = place.type
     if _is_under_torchrun():
         return _run_under_torchrun(main, args, device, timeout)
-    check_launch(num_processes_per_machine, num_machines, machine_rank, device, dist_url)
+    check_launch(num_processes_per_machine, num_machines, machine_rank, str(place), dist_url)
     world_size = count_processes(num_processes_per_machine, num_machines)
     if world_size == 1:
+        if device == "cuda" and place.index is not None:  # the one whose memory and time are measured, too
+            torch.cuda.set_device(place)
         return main(*args)
     if dist_url == "auto":
         dist_url = f"tcp://127.0.0.1:{_free_port()}"
@@ -80,9 +84,13 @@ def create_ddp(model: nn.Module, **kwargs: Any) -> nn.Module:
     if comm.get_world_size() == 1:
         return model
     kwargs = {"broadcast_buffers": False, "find_unused_parameters": False, **kwargs}
+    in_float16 = kwargs.pop("fp16_compression", False)  # Detectron2's word, in the train.ddp of a LazyConfig
     if next(model.parameters()).is_cuda:
         kwargs.setdefault("device_ids", [torch.cuda.current_device()])
-    return DistributedDataParallel(model, **kwargs)
+    ddp = DistributedDataParallel(model, **kwargs)
+    if in_float16:
+        ddp.register_comm_hook(None, fp16_compress_hook)
+    return ddp
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -114,6 +122,11 @@ def check_launch(num_processes: int, num_machines: int, machine_rank: int, devic
         raise ValueError(
             f"found {num_processes} processes a machine, {num_machines} machines and machine rank "
             f"{machine_rank}: expected at least one process and machine, and a rank from 0 to machines - 1."
+        )
+    if torch.device(device).index is not None and num_processes * num_machines > 1:
+        raise ValueError(
+            f"the device is {device!r}, but {num_processes * num_machines} processes have one each: leave its number "
+            "out (CUDA_VISIBLE_DEVICES chooses)."
         )
     if torch.device(device).type == "cuda" and num_processes > max(torch.cuda.device_count(), 1):
         raise ValueError(
@@ -173,6 +186,10 @@ def _init_group(device: str, local_rank: int, local_size: int, timeout: timedelt
     if device == "cuda":
         torch.cuda.set_device(local_rank)
     dist.init_process_group(backend="nccl" if device == "cuda" else "gloo", timeout=timeout, **group)
+    if device == "cuda":
+        # Objects are gathered over gloo, where ranks wait for the scoring of others: its own timeout is half as long.
+        objects = dist.new_group(backend="gloo", timeout=timeout)
+        comm._get_global_gloo_group = lambda: objects
     _create_local_group(local_size)
     comm.synchronize()
 

@@ -80,6 +80,8 @@ class MultiTaskTrainer(TrainerBase):
         self.seed = seed
         self.clip_gradients = clip_gradients
         self.log_period = log_period
+        if torch.cuda.is_initialized():  # a stage has a peak of its own
+            torch.cuda.reset_peak_memory_stats()
         self.precision = Precision(amp_dtype, next(model.parameters()).device.type)
         self.gradients = build_gradients(model, self.precision, seed, accumulate_steps, cosine_period)
         self.seconds = 0.0

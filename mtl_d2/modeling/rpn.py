@@ -83,6 +83,8 @@ class MultiTaskRPN(RPN):
         logits, deltas = self.rpn_head(inputs)
         for module, training in head_mode.items():
             module.training = training
+        if not torch.is_grad_enabled():
+            torch.clear_autocast_cache()  # older torch would train with the casts from here, which have no gradient
         box_dim = self.anchor_generator.box_dim
         flat_logits = [x.permute(0, 2, 3, 1).flatten(1) for x in logits]
         flat_deltas = [x.unflatten(1, (-1, box_dim)).permute(0, 3, 4, 1, 2).flatten(1, -2) for x in deltas]

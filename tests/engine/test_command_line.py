@@ -99,6 +99,11 @@ def test_a_balancer_that_cannot_be_had(option, sentence, monkeypatch):
         (("MODEL.MTL.TASKS", "['edge', 'edge']"), r"TASKS is \['edge', 'edge'\]: .* none twice"),
         (("SOLVER.MAX_ITER", "0"), "SOLVER.MAX_ITER is 0; expected at least 1"),
         (("SOLVER.IMS_PER_BATCH", "4", "SOLVER.MTL.ACCUMULATE_STEPS", "3"), "ACCUMULATE_STEPS is 3, .* the 4 images"),
+        (
+            ("--num-gpus", "2", "MODEL.MTL.EDGE_HEAD.NORM", "SyncBN", "SOLVER.IMS_PER_BATCH", "2"),
+            "edge_head, of the task 'edge', has a synchronised batch norm",
+        ),
+        (("--num-gpus", "2", "MODEL.DEVICE", "cuda:1"), "the device is 'cuda:1', but 2 processes have one each"),
         (("--num-gpus", "2", "SOLVER.IMS_PER_BATCH", "3"), "IMS_PER_BATCH: found 3, expected a multiple of .*, 2"),
         (("--num-gpus", "2", "SOLVER.MTL.ACCUMULATE_STEPS", "2"), "ACCUMULATE_STEPS is 2, .* the 1 images"),
         ((*FLOAT16, "fp16"), "AMP_DTYPE is 'fp16'; expected one of"),

@@ -258,6 +258,7 @@ def test_the_price_of_famo_has_its_second_forward_pass(parts: int) -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_price_on_a_gpu_is_that_of_the_work_and_makes_nobody_wait() -> None:
     watch = Stopwatch("cuda")
     torch.cuda.set_sync_debug_mode("error")

@@ -1,9 +1,11 @@
 """Processes: errors reach the parent, and counts that cannot be are refused."""
 
+import importlib
 import multiprocessing
 import os
 import signal
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from detectron2.utils import comm
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from mtl_d2.engine.defaults import draw_seed
-from mtl_d2.engine.launch import launch
+from mtl_d2.engine.launch import create_ddp, launch
 
 
 def _fail_on_rank_1() -> None:
@@ -101,3 +103,28 @@ def test_auto_url_is_for_one_machine() -> None:
 def test_more_processes_than_gpus_are_refused() -> None:
     with pytest.raises(ValueError, match="MODEL.DEVICE cpu"):
         launch(print, torch.cuda.device_count() + 2, device="cuda")
+
+
+def test_objects_of_a_gpu_job_wait_as_long_as_its_tensors(monkeypatch) -> None:
+    made = []
+    module = importlib.import_module("mtl_d2.engine.launch")
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda **options: made.append(options))
+    monkeypatch.setattr(torch.distributed, "new_group", lambda **options: made.append(options) or "objects")
+    monkeypatch.setattr(module, "_create_local_group", lambda size: None)
+    monkeypatch.setattr(comm, "_get_global_gloo_group", comm._get_global_gloo_group)
+    module._init_group("cuda", 0, 1, timedelta(minutes=60))
+    assert [(options["backend"], options["timeout"].seconds) for options in made] == [("nccl", 3600), ("gloo", 3600)]
+    assert comm._get_global_gloo_group() == "objects"
+
+
+def _compressed(folder: str) -> None:
+    model = torch.nn.Linear(2, 1, bias=False)
+    ddp = create_ddp(model, fp16_compression=True)
+    ddp(torch.full((1, 2), 1 + 2**-13)).sum().backward()
+    torch.save(model.weight.grad, f"{folder}/{comm.get_rank()}.pth")
+
+
+def test_detectron2s_word_for_gradients_in_float16_is_known(tmp_path: Path) -> None:
+    launch(_compressed, 2, args=(str(tmp_path),), device="cpu")
+    assert torch.load(tmp_path / "0.pth", weights_only=True).tolist() == [[1.0, 1.0]]  # float16 has no 1 + 2**-13

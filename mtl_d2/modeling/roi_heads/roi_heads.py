@@ -115,6 +115,7 @@ class MultiTaskROIHeads(StandardROIHeads):
         finally:
             for module, mode in modes.items():
                 module.training = mode
+            torch.clear_autocast_cache()  # older torch would train with the casts from here, which have no gradient
 
     def _sample_proposals(
         self, matched_idxs: Tensor, matched_labels: Tensor, gt_classes: Tensor
