@@ -1,6 +1,7 @@
 """The plots of a comparison, from its record: one per metric, and delta_m."""
 
 import statistics
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -93,4 +94,5 @@ def _legend(networks: Mapping[str, Record]) -> str:
     }
     found = {"balancer" if n["is_balancer"] else n["role"] for n in networks.values()}
     marks = "dot: one seed, bar: mean" if several else "one seed"
-    return "; ".join([marks, *(words for role, words in colors.items() if role in found)])
+    line = "; ".join([marks, *(words for role, words in colors.items() if role in found)])
+    return textwrap.fill(line, 80)  # characters, which is the width of the figure
