@@ -101,7 +101,6 @@ def final_runs(
     for candidate in comparison.of_role("reference") if phase == "longer" else comparison.candidates:
         if candidate.name not in chosen:
             continue
-        candidate_cfg(comparison, candidate)
         train, test = _as_written(comparison, candidate)
         size = min(len(load_records(resolve_dataset(name))) for name in (train, test))
         overrides: Overrides = {**chosen[candidate.name], "DATASETS.TEST": (test, f"{train}.sample{size}")}

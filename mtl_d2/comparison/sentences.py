@@ -42,7 +42,7 @@ def _references(record: Record) -> Iterator[str]:
             continue
         moves = f"a third more steps move its score by {'an undefined share' if moved is None else f'{moved:.1f} %'}"
         if len(reference["longer"]) < len(record["seeds"]):
-            moves += f" (seed {', '.join(map(str, record['seeds'][: len(reference['longer'])]))} alone)"
+            moves += f" in seed {', '.join(map(str, record['seeds'][: len(reference['longer'])]))}"
         if reference["trained"]:
             yield f"{name} is trained: {moves} (less than {TRAINED_PERCENT:g} %)."
         else:

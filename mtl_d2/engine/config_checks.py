@@ -12,7 +12,7 @@ from ..tasks import get_task, known_tasks
 from .bad_steps import BadSteps
 from .ema import check_decay
 from .lr_schedule import build_multiplier
-from .optimizer import build_gradient_clipper, check_optimizer
+from .optimizer import build_gradient_clipper, check_optimizer, check_rates
 from .part_settings import has_own_settings
 from .parts import BALANCER
 from .precision import check_amp_dtype
@@ -50,10 +50,9 @@ def check_network(cfg: CfgNode, processes: int = 1) -> None:
     for task in tasks:
         get_task(task)
     build_balancer(cfg, tasks, known_tasks())
+    network = build_trial(cfg)
     if processes > 1:
-        _check_norms(build_trial(cfg))
-    else:
-        build_trial(cfg)
+        _check_norms(network)
 
 
 def _check_norms(network: nn.Module) -> None:
@@ -74,6 +73,7 @@ def _check_run(cfg: CfgNode, processes: int) -> None:
     check_network(cfg, processes)
     check_settings(cfg)
     check_optimizer(cfg)
+    check_rates(cfg)
     build_gradient_clipper(cfg)
     check_amp_dtype(solver.MTL.AMP_DTYPE if solver.AMP.ENABLED else None, torch.device(cfg.MODEL.DEVICE).type)
     BadSteps(solver.MTL.MAX_BAD_STEPS)

@@ -50,7 +50,11 @@ def check_optimizer(cfg: CfgNode) -> None:
     if name.upper() not in _OPTIMIZERS:
         raise ValueError(f"SOLVER.MTL.OPTIMIZER is {name!r}; expected one of {sorted(_OPTIMIZERS)}.")
     check_parts(cfg)
-    try:  # with one parameter, for what torch and Detectron2 say of their keys
+
+
+def check_rates(cfg: CfgNode) -> None:
+    """Raise ValueError for what torch's optimizer and Detectron2's schedule refuse, tried with one parameter."""
+    try:
         build_shared_scheduler(cfg, _optimizer(cfg, [{"params": [nn.Parameter(torch.zeros(1))]}]))
     except (AssertionError, TypeError, ValueError) as error:
         raise ValueError(f"SOLVER: {error}") from error

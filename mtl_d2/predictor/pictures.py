@@ -34,8 +34,9 @@ def find_metadata(cfg: CfgNode, dataset: str | None = None) -> Metadata:
     counts = {"thing": cfg.MODEL.ROI_HEADS.NUM_CLASSES, "stuff": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES}
     counts["image_label"] = cfg.MODEL.MTL.CLASSIFICATION_HEAD.NUM_CLASSES
     for kind, count in counts.items():
-        for other in names[1:] if not fields.get(f"{kind}_classes") else ():  # such as labels for training alone
-            fields |= {key: value for key, value in _fields(cfg, other).items() if key.startswith(f"{kind}_")}
+        for other in names[1:]:
+            if not fields.get(f"{kind}_classes"):  # such as where it is labelled for training alone
+                fields |= {key: value for key, value in _fields(cfg, other).items() if key.startswith(f"{kind}_")}
         if len(fields.get(f"{kind}_classes") or ()) != count:  # such as a network that was trained on another dataset
             fields[f"{kind}_classes"] = [f"class {i}" for i in range(count)]
             fields.pop(f"{kind}_colors", None)

@@ -96,7 +96,7 @@ def test_longer_runs_of_the_first_seed_are_held_against_that_seed(tmp_path):
     record = json.loads((tmp_path / "record.json").read_text())
     semantic = record["references"]["sem_seg"]
     assert semantic["longer"] == pytest.approx([52.26]) and semantic["moved_percent"] == pytest.approx(100 * 0.26 / 52)
-    text = "alone_sem_seg is trained: a third more steps move its score by 0.5 % (seed 1 alone) (less than 2 %)."
+    text = "alone_sem_seg is trained: a third more steps move its score by 0.5 % in seed 1 (less than 2 %)."
     assert text in sentences(record)
 
 

@@ -61,7 +61,7 @@ def test_what_is_not_known_is_not_in_the_metadata():
         ),
         ({"class_map": {"thing": {}}}, "'class_map.thing': found an unknown key, .* did you mean 'things'"),
         ({"name": "../pets"}, r"'name': found '\.\./pets', expected a name without slashes; rename the dataset"),
-        ({"name": "/tmp/pets"}, "'name': found '/tmp/pets', expected a name without slashes"),
+        ({"name": "/pets"}, "'name': found '/pets', expected a name without slashes"),
         ({"name": ".."}, r"'name': found '\.\.', expected a name without slashes"),
         ({"images": None}, "'images': missing, expected the folder of the images; add it"),
         ({"images": ["a"]}, r"'images': found \['a'\], expected the folder of the images; write it as text"),

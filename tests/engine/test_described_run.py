@@ -122,8 +122,13 @@ def test_a_comparison_gives_its_trainings_the_paths_of_descriptions(descriptions
     assert len(DatasetCatalog.get("only_semantics.rest0of3seed0")) == 2
 
 
-def test_names_of_classes_are_those_of_the_first_dataset_that_has_them(descriptions) -> None:
-    keys = {"DATASETS.TRAIN": descriptions[1:2], "DATASETS.TEST": descriptions[:1]}
+def test_names_of_classes_are_those_of_the_first_dataset_that_has_them(descriptions, tmp_path: Path) -> None:
+    other = tmp_path / "other.yaml"
+    semantic = {**LABELS["only_semantics"]["semantic"], "classes": [*"abcd"]}
+    other.write_text(yaml.safe_dump({"images": "images", "semantic": semantic}))
+    keys = {"DATASETS.TRAIN": [descriptions[1], str(other)], "DATASETS.TEST": descriptions[:1]}
     metadata = find_metadata(tiny_cfg(["instance", "sem_seg"], **keys))
     assert list(metadata.thing_classes) == list(TOY_THING_CLASSES)
     assert list(metadata.stuff_classes) == list(TOY_STUFF_CLASSES)
+    DatasetCatalog.pop("other", None)
+    MetadataCatalog.pop("other", None)
