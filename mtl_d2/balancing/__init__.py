@@ -1,6 +1,6 @@
 """From the tasks' losses to what is minimised."""
 
-from .base import Balancer, TaskLosses, average_over_ranks, task_totals
+from .base import Balancer, TaskLosses, TaskWeigher, average_over_ranks, task_totals
 from .build import BALANCER_REGISTRY, build_balancer
 from .dwa import DWABalancer
 from .famo import FAMOBalancer
@@ -31,6 +31,7 @@ __all__ = [
     "RLWBalancer",
     "STCHBalancer",
     "TaskLosses",
+    "TaskWeigher",
     "UncertaintyBalancer",
     "average_over_ranks",
     "build_balancer",

@@ -45,15 +45,24 @@ class TaskWeigher(nn.Module):
         self.register_buffer(name, values)
         self.register_buffer("task_ids", torch.tensor([crc32(task.encode()) for task in self.tasks]))
 
+    def match_rows(self, state_dict: dict[str, Any], prefix: str) -> None:
+        """Put the rows of a state that is to be loaded into the order of these tasks, in place.
+
+        Its other tasks go, and those that it lacks keep what they have here. A loader that compares shapes before it
+        loads, as Detectron2's does, calls this before.
+        """
+        if not any(f"{prefix}{name}" in state_dict for name in self._rows):
+            return
+        # A checkpoint without names, from before they were kept, has these tasks.
+        theirs = state_dict.get(f"{prefix}task_ids", self.task_ids)
+        for name in self._rows:
+            found = state_dict.get(f"{prefix}{name}")
+            if found is not None and found.shape == theirs.shape:
+                state_dict[f"{prefix}{name}"] = self._by_name(name, theirs, found)
+        state_dict[f"{prefix}task_ids"] = self.task_ids
+
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        if self._rows:
-            # A checkpoint without names, from before they were kept, has these tasks.
-            theirs = state_dict.setdefault(f"{prefix}task_ids", self.task_ids)
-            for name in self._rows:
-                found = state_dict.get(f"{prefix}{name}")
-                if found is not None and found.shape == theirs.shape:
-                    state_dict[f"{prefix}{name}"] = self._by_name(name, theirs, found)
-            state_dict[f"{prefix}task_ids"] = self.task_ids
+        self.match_rows(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _by_name(self, name: str, theirs: Tensor, found: Tensor) -> Tensor:

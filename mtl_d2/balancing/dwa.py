@@ -42,12 +42,13 @@ class DWABalancer(Scalarization):
     def remember(self, losses: Tensor, tasks: Sequence[str]) -> None:
         rows = self.rows(tasks)
         sums, counts, newer, older = (x[rows].clone() for x in (self.sums, self.counts, self.newer, self.older))
-        mean = sums / counts.clamp(min=1)
+        sums, counts = sums + losses, counts + 1
+        mean = sums / counts
         is_full = counts >= self.period
         self.older[rows] = torch.where(is_full, torch.where(newer > 0, newer, mean), older)
         self.newer[rows] = torch.where(is_full, mean, newer)
-        self.sums[rows] = torch.where(is_full, 0.0, sums) + losses
-        self.counts[rows] = torch.where(is_full, 0.0, counts) + 1
+        self.sums[rows] = torch.where(is_full, 0.0, sums)
+        self.counts[rows] = torch.where(is_full, 0.0, counts)
 
     def scalarize(self, losses: Tensor, tasks: Sequence[str]) -> Tensor:
         rows = self.rows(tasks)

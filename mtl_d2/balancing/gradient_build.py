@@ -74,7 +74,7 @@ def _torchjd(name: str, kind: str, **options: Any) -> Any:
         from torchjd import aggregation  # here: it takes seconds, and most runs do without
 
         return getattr(aggregation, kind)(**options)
-    except ImportError as error:
+    except (ImportError, AttributeError) as error:  # the latter: a release without that class
         raise MissingExtraError(
             f"MODEL.MTL.BALANCER.NAME is {name!r}, which needs torchjd with its extras: pip install 'mtl_d2[balance]' "
             f"(or, in a clone, pip install -e '.[balance]'); found: {error}"

@@ -44,7 +44,11 @@ class Scalarization(Balancer):
         """
 
     def remember(self, losses: Tensor, tasks: Sequence[str]) -> None:
-        """Update buffers with the losses (N,) of a step, without priors; called before :meth:`scalarize`."""
+        """Update buffers with the losses (N,) of a step, without priors.
+
+        Called before :meth:`scalarize` where the weights need the losses of the step, and after it elsewhere: what one
+        part of a step has no label of then weighs as in the others.
+        """
 
     def weigh(self, totals: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor | None]:
         tasks = self.taking_part(totals)
@@ -68,9 +72,8 @@ class Scalarization(Balancer):
         rows = self.rows(tasks)
         finite = totals.isfinite().all()
         totals = torch.where(finite, totals, 1.0)  # stands in: what comes of it is not used, but must be finite
-        if there:
-            with self.unchanged_unless(finite):
-                self.remember(totals[there], [tasks[i] for i in there])
+        if self.weights_need_losses:
+            self._remember(totals, tasks, there, finite)
         with torch.enable_grad():
             losses = (totals * self.prior[rows]).requires_grad_()
             value = self.scalarize(losses, tasks)
@@ -82,7 +85,14 @@ class Scalarization(Balancer):
             finite = finite & slope.isfinite().all()
             weights = torch.where(finite, weights, self.last_weights[rows])
             self.last_weights[rows] = weights
+        else:
+            self._remember(totals, tasks, there, finite)
         return weights, torch.where(finite, balance, 0.0)
+
+    def _remember(self, totals: Tensor, tasks: Sequence[str], there: Sequence[int], finite: Tensor) -> None:
+        if there:
+            with self.unchanged_unless(finite):
+                self.remember(totals[there], [tasks[i] for i in there])
 
     def _average(self, totals: Mapping[str, Tensor], tasks: Sequence[str]) -> Tensor:
         if not tasks:

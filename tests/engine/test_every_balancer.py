@@ -21,7 +21,7 @@ from mtl_d2.testing import ALL_TASKS, tiny_cfg
 
 from .toy import labelled_images, multitask_network
 
-STEPS, SEED = 4, 5
+STEPS, SEED = 5, 5
 METHODS = sorted(name for name, _ in BALANCER_REGISTRY)
 GRADIENT_METHODS = [
     *("pcgrad", "mgda", "cagrad", "imtl_g", "nash_mtl", "aligned_mtl", "upgrad", "gradnorm"),
@@ -45,8 +45,8 @@ def make_balancer(case: str) -> nn.Module:
 
 
 def labels(step: int, rank: int) -> tuple[str, ...]:
-    """In step 1 rank 1 (or part 1) has no edges, in step 2 nobody has."""
-    return ALL_TASKS[:2] if step == 2 or (step, rank) == (1, 1) else ALL_TASKS
+    """In steps 1 and 4 rank 1 (or part 1) has no edges, in step 2 nobody has."""
+    return ALL_TASKS[:2] if step == 2 or (step, rank) in ((1, 1), (4, 1)) else ALL_TASKS
 
 
 def ignored(step: int, rank: int) -> tuple[str, ...]:
@@ -65,6 +65,7 @@ def shards(*ranks: int) -> Callable[[int], Iterator[list[dict]]]:
     return load
 
 
+WITH_COSINES = ("fixed", "upgrad")
 FROZEN_AT_FIRST = ("fixed", "gradnorm", "nash_mtl", "mgda on parameters, seldom")
 
 
@@ -101,8 +102,16 @@ def _train_all(folder: str) -> None:
         found[f"{case} in parts"] = trained(case, load=shards(2 * rank, 2 * rank + 1), accumulate_steps=2)
     for case in FROZEN_AT_FIRST:
         found[f"{case} frozen at first"] = trained(case, load=shards(rank), frozen_steps=2)
+    found["cosines"] = {case: _cosines(case, load=shards(rank)) for case in WITH_COSINES}
     found["bad"] = {case: _with_a_bad_rank(case, rank) for case in ("fixed", "famo", "uncertainty", "upgrad")}
     torch.save(found, f"{folder}/{rank}.pth")
+
+
+def _cosines(case: str, **options) -> dict[str, float]:
+    """What is logged of the first step, whose losses differ between ranks."""
+    trainer = make_trainer(case, cosine_period=1, **options)
+    trainer.train(0, 1)
+    return {key: value for key, (value, _) in trainer.storage.latest().items() if key.startswith("cosine/")}
 
 
 def _with_a_bad_rank(case: str, rank: int) -> dict[str, torch.Tensor | int]:
@@ -149,6 +158,15 @@ def test_two_processes_equal_one_with_their_shards_as_parts(case: str, two_ranks
 def test_two_processes_of_two_parts_equal_one_of_four(case: str, two_ranks: list[dict]) -> None:
     expected = trained(case, load=shards(0, 1, 2, 3), accumulate_steps=4)
     assert_close(two_ranks[0][f"{case} in parts"], expected)
+
+
+@pytest.mark.parametrize("case", WITH_COSINES)
+def test_cosines_are_those_of_the_global_batch(case: str, two_ranks: list[dict]) -> None:
+    """Of several parts, and so of several ranks: the inner products are sums over all images."""
+    expected = _cosines(case, accumulate_steps=2)
+    assert len(expected) == 3 and expected == pytest.approx(two_ranks[0]["cosines"][case], abs=1e-5)
+    one, other = (_cosines(case, load=shards(rank)) for rank in (0, 1))
+    assert all(max(abs(of_rank[key] - expected[key]) for key in expected) > 1e-3 for of_rank in (one, other))
 
 
 @pytest.mark.parametrize("case", FROZEN_AT_FIRST)
@@ -230,6 +248,20 @@ def test_bf16_updates_the_backbone_as_float32_does(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("parts", [1, 2])
+def test_losses_that_are_scaled_as_for_float16_train_as_others_do(case: str, parts: int) -> None:
+    found = []
+    for scaler in (None, torch.amp.GradScaler("cpu")):
+        trainer = make_trainer(case, accumulate_steps=parts, cosine_period=1)
+        trainer.precision.scaler = scaler
+        trainer.train(0, 2)
+        cosines = {k: torch.tensor(v) for k, (v, _) in trainer.storage.latest().items() if k.startswith("cosine/")}
+        assert len(cosines) == 3 and trainer.bad_steps.total == 0
+        found.append({**state(trainer), **cosines})
+    assert_close(found[1], found[0])
+
+
+@pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("freeze", ["backbone.stem", "backbone", "edge_head"])
 def test_frozen_parts_stay_and_the_rest_is_trained(case: str, freeze: str) -> None:
     before = multitask_network(make_balancer(case)).state_dict()
@@ -242,10 +274,20 @@ def test_frozen_parts_stay_and_the_rest_is_trained(case: str, freeze: str) -> No
 def test_what_it_weighs_and_what_that_costs_is_logged(case: str) -> None:
     trainer = make_trainer(case)
     trainer.train(0, 1)
-    logged = trainer.storage.latest()
-    for task in ALL_TASKS:
+    logged, fixed = trainer.storage.latest(), make_trainer("fixed")
+    fixed.train(0, 1)
+    for task in ALL_TASKS:  # losses without the prior weight, with any method
         assert f"balance/{task}" in logged and logged[f"task/{task}"][0] > 0
+        assert logged[f"task/{task}"][0] == pytest.approx(fixed.storage.latest()[f"task/{task}"][0])
     assert logged["balance_seconds"][0] > 0
+
+
+@pytest.mark.parametrize("case", ["fixed", "gradnorm", "mgda on parameters, seldom"])
+def test_a_logged_weight_holds_the_prior_one(case: str) -> None:
+    trainer = make_trainer(case)
+    trainer.train(1, 2)  # before a refresh all weights are 1, and those of gradnorm in its first step
+    found = [trainer.storage.latest()[f"balance/{task}"][0] for task in ALL_TASKS]
+    assert found == pytest.approx([1, 1, 0.7])
 
 
 @pytest.mark.parametrize("parts", [1, 2])
