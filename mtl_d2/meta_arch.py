@@ -41,7 +41,8 @@ class MultiTaskFPN(nn.Module):
             not computed. None for all.
 
     Raises:
-        ValueError: two branches of one name, or a branch without those that it depends on or reads features of.
+        ValueError: two branches of one name, a branch without those that it depends on or reads features of, or a
+            balancer of other tasks.
     """
 
     pixel_mean: Tensor
@@ -71,6 +72,11 @@ class MultiTaskFPN(nn.Module):
             missing = set(branch.depends_on) - set(self.branches)
             if missing:
                 raise ValueError(f"task {branch.name!r} depends on {sorted(missing)}: add them to MODEL.MTL.TASKS")
+        if {*getattr(balancer, "tasks", self.branches)} != {*self.branches}:
+            raise ValueError(
+                f"the balancer weighs the tasks {sorted(balancer.tasks)}, the network has {sorted(self.branches)}: give "
+                "it a weight for each of these, and for no other."
+            )
         self._add_modules()
         self._givers = givers(self.branches)
         self.balancer = balancer

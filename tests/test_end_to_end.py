@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from mtl_d2.data.shapes import Recipe, write_shapes
 
@@ -36,7 +37,8 @@ def shapes(tmp_path_factory):
 
 def test_train_evaluate_record_and_draw(shapes, tmp_path):
     config = ["--config-file", "configs/quick/shapes.yaml"]
-    _run(["tools/train_net.py", *config, *SMALL, "OUTPUT_DIR", str(tmp_path)], shapes)
+    cosines = ["MODEL.MTL.BALANCER.COSINE_PERIOD", "1"]
+    _run(["tools/train_net.py", *config, *SMALL, *cosines, "OUTPUT_DIR", str(tmp_path)], shapes)
     record = json.loads((tmp_path / "report.json").read_text())
     assert set(record["results"]) == {"bbox", "segm", "sem_seg", "edge", "panoptic_seg"}
     assert record["images"] == {"instance": 2, "sem_seg": 2, "edge": 2, "panoptic_seg": 2}
@@ -45,6 +47,12 @@ def test_train_evaluate_record_and_draw(shapes, tmp_path):
     assert 0 <= record["results"]["edge"]["ODS"] <= 1
     for name in ("model_final.pth", "metrics.json", "config.yaml", "last_checkpoint"):
         assert (tmp_path / name).is_file(), name
+
+    logged = json.loads((tmp_path / "metrics.json").read_text().splitlines()[0])
+    (events,) = map(str, tmp_path.glob("events.out.tfevents.*"))
+    on_board = {value.tag for event in EventFileLoader(events).Load() for value in event.summary.value}
+    for key in ("balance/edge", "balance_seconds", "task/instance", "cosine/instance/edge", "cosine_seconds"):
+        assert key in logged and key in on_board, key
 
     panels = tmp_path / "panels"
     weights = str(tmp_path / "model_final.pth")

@@ -10,6 +10,8 @@ from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
 import mtl_d2
+from mtl_d2.balancing import FixedBalancer
+from mtl_d2.meta_arch import MultiTaskFPN
 from mtl_d2.testing import ALL_TASKS, random_batched_inputs, tiny_cfg
 
 INSTANCE_LOSSES = {"loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg", "loss_mask"}
@@ -223,6 +225,16 @@ def test_unknown_task_in_inference_is_named(joint):
 def test_impossible_configs_name_their_key(overrides, message):
     with pytest.raises(ValueError, match=message):
         _model(**overrides)
+
+
+@pytest.mark.parametrize("weighed", [("edge",), ("sem_seg", "edge", "depth")])
+def test_a_balancer_of_other_tasks_is_refused(weighed):
+    parts = MultiTaskFPN.from_config(tiny_cfg(("sem_seg", "edge")))
+    parts["balancer"] = FixedBalancer(dict.fromkeys(weighed, 1.0))
+    with pytest.raises(
+        ValueError, match=rf"weighs the tasks \{sorted(weighed)}.*the network has \['edge', 'sem_seg'\]"
+    ):
+        MultiTaskFPN(**parts)
 
 
 def test_panoptic_labels_are_the_first_of_equal_logits():

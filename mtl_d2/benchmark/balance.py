@@ -193,10 +193,11 @@ def _step(method: Method) -> tuple[dict[str, float], dict[str, Tensor]]:
 
 def _difference(method: Method, own: Mapping[str, Mapping[str, Tensor]]) -> float:
     weights, found = _step(method)
+    prior = method.balancer.prior  # {task: alpha} where gradients are weighed: heads keep their own
     worst = 0.0
     for name in next(iter(own.values())):
         is_weighed = not method.weighs_gradients or name.startswith("backbone.")
-        parts = [(weights[f"balance/{task}"] if is_weighed else 1.0) * own[task][name] for task in own]
+        parts = [(weights[f"balance/{task}"] if is_weighed else prior[task]) * own[task][name] for task in own]
         expected = torch.stack(parts).sum(0)
         worst = max(worst, float((found[name] - expected).norm() / expected.norm().clamp(min=1e-12)))
     return worst

@@ -11,6 +11,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils import comm
 from torch import nn
 
+from ..balancing import TaskWeigher
 from ..separate_networks import SeparateTaskNetworks
 from .launch import unwrap
 from .weights_file import WeightsError, fetch, read_checkpoint, read_torch_file, write_torch_file
@@ -173,6 +174,11 @@ class MultiTaskCheckpointer(DetectionCheckpointer):
         if isinstance(model, SeparateTaskNetworks) and not any(_NETWORKS in f".{key}" for key in checkpoint["model"]):
             self.report = self._load_each_network(model, checkpoint)
             return None
+        for name, module in model.named_modules():
+            if isinstance(
+                module, TaskWeigher
+            ):  # of other tasks: rows of other numbers would be left out by their shape
+                module.match_rows(checkpoint["model"], f"{name}.")
         by_suffix = bool(checkpoint.get("matching_heuristics", False))
         found = super()._load_model(checkpoint)
         missing, shapes = list(found.missing_keys), list(found.incorrect_shapes)

@@ -43,12 +43,16 @@ class TaskGradients(StepGradients):
         mean = mean_losses(losses)
         totals = task_totals(mean, shared.tasks)
         weights = method.finish(average_over_ranks(torch.stack([*totals.values()])) if totals else torch.zeros(0))
+        alpha = shared.balancer.prior  # in the log, losses are without it and weights with it, as of other methods
         done = set(shared.parameters) if isinstance(method, OnParameters) else set()
         average_gradients(p for p in step.network.parameters() if p not in done)
         return StepLosses(
             {name: loss for terms in mean.values() for name, loss in terms.items()},
             {
-                **log_tasks(totals, dict(zip(shared.tasks, weights.unbind(), strict=True))),
+                **log_tasks(
+                    {task: loss / alpha[task] for task, loss in totals.items()},
+                    {task: alpha[task] * weight for task, weight in zip(shared.tasks, weights.unbind(), strict=True)},
+                ),
                 **{f"balancer/{name}": value.clone() for name, value in shared.balancer.learned().items()},
                 **({} if cosine is None else cosines(cosine.global_gramian(), shared.tasks)),
                 "balance_seconds": method.watch,

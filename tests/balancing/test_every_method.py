@@ -5,10 +5,11 @@ import io
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from mtl_d2.balancing import Balancer, FixedBalancer, UncertaintyBalancer, build_balancer
+from mtl_d2.engine.checkpoint import load_weights
 
 from .toy import (
     HAVE,
@@ -188,6 +189,29 @@ def test_what_is_loaded_belongs_to_tasks_by_their_names(name: str) -> None:
     again = build_balancer(config(name), tasks, (*TASKS, "depth"))
     again.load_state_dict(fresh.state_dict())
     assert all(torch.equal(again.state_dict()[key], value) for key, value in fresh.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["dwa", "famo"])
+def test_a_checkpoint_of_more_or_fewer_tasks_leaves_each_what_was_remembered_of_it(name: str, tmp_path) -> None:
+    def network(tasks: tuple[str, ...]) -> nn.Module:
+        model = nn.Module()
+        model.backbone = nn.Linear(2, 2)
+        model.balancer = build_balancer(config(name), tasks, TASKS)
+        return model
+
+    three, two = network(TASKS), network(PRESENT)
+    three.balancer.load_state_dict(warmed(name).state_dict())
+    rows = [key for key, value in three.balancer.state_dict().items() if value.shape == (3,) and key != "task_ids"]
+    for source, target, at in ((three, two, HAVE), (two, network(TASKS), None)):
+        before = copy.deepcopy(target.balancer.state_dict())
+        torch.save({"model": source.state_dict()}, tmp_path / "weights.pth")
+        report = load_weights(target, str(tmp_path / "weights.pth"))
+        assert report.reinitialised == []
+        for key in rows:
+            found, remembered = target.balancer.state_dict()[key], three.balancer.state_dict()[key]
+            expected = remembered[at] if at else torch.stack([remembered[0], before[key][1], remembered[2]])
+            assert torch.equal(found, expected), key
+    assert rows and any(not torch.equal(three.balancer.state_dict()[k], make(name).state_dict()[k]) for k in rows)
 
 
 def test_every_method_tells_what_its_trainer_must_do() -> None:

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from mtl_d2.balancing import GradNormBalancer, build_balancer
+from mtl_d2.balancing import GradNormBalancer, MissingExtraError, build_balancer
+from mtl_d2.balancing.gradient_build import _GRAMIAN_METHODS
 from mtl_d2.testing import tiny_cfg
 
 TASKS = ("instance", "edge")
@@ -129,6 +130,16 @@ def test_gradnorm_by_hand() -> None:
     torch.testing.assert_close(balancer.weights, moved * 2 / moved.sum())
 
 
+def test_the_asymmetry_of_gradnorm_is_an_exponent_by_hand() -> None:
+    balancer = GradNormBalancer({"instance": 1.0, "edge": 1.0}, asymmetry=2.0, lr=0.1)
+    gramian = torch.diag(torch.tensor([9.0, 4.0], dtype=torch.float64))
+    balancer.first_losses.fill_(1.0)
+    # n = (3, 2), m = 5/2, r = (8/7, 6/7): 3 is above m r = 20/7 and below m r^2 = 160/49, 2 below 15/7 and above 90/49
+    balancer.refresh(gramian, torch.tensor([4.0, 3.0], dtype=torch.float64), TASKS)
+    moved = torch.tensor([1 + 0.1 * 3 / 2.5, 1 - 0.1 * 2 / 2.5], dtype=torch.float64)
+    torch.testing.assert_close(balancer.weights, moved * 2 / moved.sum())
+
+
 def test_gradnorm_keeps_the_sum_and_an_absent_task() -> None:
     balancer = GradNormBalancer(dict.fromkeys(("instance", "sem_seg", "edge"), 1.0))
     for step in range(5):
@@ -191,6 +202,22 @@ def test_a_plain_trainer_is_told_what_it_needs() -> None:
 def test_a_missing_extra_is_named_with_the_command(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchjd", None)
     with pytest.raises(ImportError, match=rf"NAME is '{name}', .* pip install 'mtl_d2\[balance\]'"):
+        build(name)
+
+
+@pytest.mark.parametrize("name", METHODS[:-1])
+def test_extras_of_an_extra_and_other_releases_of_it_are_named_too(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torchjd import aggregation
+
+    def lacks(*args, **kwargs):
+        raise ImportError("no solver")
+
+    kind = "NashMTL" if name == "nash_mtl" else _GRAMIAN_METHODS[name][0]
+    monkeypatch.setattr(aggregation, kind, lacks)
+    with pytest.raises(MissingExtraError, match=rf"NAME is '{name}', .* pip install .*; found: no solver"):
+        build(name)
+    monkeypatch.delattr(aggregation, kind)
+    with pytest.raises(MissingExtraError, match=rf"NAME is '{name}', .* pip install .*; found: .*{kind}"):
         build(name)
 
 

@@ -70,6 +70,14 @@ def test_rlw_draws_weights_that_sum_to_one() -> None:
     assert len({weights[0] for weights in drawn}) == 20
 
 
+def test_rlw_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    balancer = make("rlw", {"instance": 2.0, "edge": 0.5})
+    monkeypatch.setattr(balancer, "_draw", lambda number: torch.tensor([math.log(3.0), 0.0]))  # so 3/4 and 1/4
+    value, weights, gradient = run(balancer, 2.0, 8.0)
+    assert weights == pytest.approx([2 * 3 / 4, 0.5 / 4])
+    assert value == pytest.approx(2 * 3 / 4 * 2 + 0.5 / 4 * 8)
+
+
 def test_geometric_mean() -> None:
     value, weights, _ = run(make("geometric_mean", ONES), 2.0, 8.0)
     assert value == pytest.approx(4)

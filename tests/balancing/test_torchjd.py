@@ -70,6 +70,12 @@ def test_learned_scales(name: str, reference: str) -> None:
     torch.testing.assert_close(torch.stack(learned(balancer)), theirs)
 
 
+@pytest.mark.parametrize(("name", "weights"), [("fixed", ALPHA), ("equal", torch.ones(3))])
+def test_weighted_sums(name: str, weights: Tensor) -> None:
+    scalarizer = scalarization.Constant(weights)
+    assert_equal(ours(make(name)), train(scalarizer, [], nothing))
+
+
 def test_geometric_mean() -> None:
     scalarizer = scalarization.GeometricMean()
     assert_equal(ours(make("geometric_mean")), train(lambda losses: scalarizer(ALPHA * losses), [], nothing))

@@ -19,6 +19,12 @@ def test_every_method_is_timed_beside_a_plain_sum_of_as_many_steps(run) -> None:
     assert all(c["goal"] is None and c["ratio"]["low"] > 0.2 for c in record["comparisons"])
 
 
+def test_equality_holds_with_prior_weights(run) -> None:
+    weight = ("--", "MODEL.MTL.BALANCER.WEIGHTS.edge", "3.0")
+    status, record = run("balance", "--quick", "--device", "cpu", "--methods", "uncertainty", "gradnorm", *weight)
+    assert status == 0 and record["equal"] and len(record["checks"]) == 4
+
+
 def test_equality_is_asserted_in_float32_where_bfloat16_is_timed(run, monkeypatch: pytest.MonkeyPatch) -> None:
     timed = []
     monkeypatch.setattr(balance, "_compare", lambda methods, *_: timed.extend(methods) or [])

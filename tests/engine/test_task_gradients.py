@@ -24,10 +24,10 @@ WEIGHTS = torch.tensor([0.5, 2.0, 3.0], dtype=torch.float64)
 PRIOR = {"instance": 2.0, "sem_seg": 1.0, "edge": 0.25}
 
 
-def gradients_of(network: nn.Module, batch: list[dict], **options) -> dict[str, torch.Tensor]:
+def gradients_of(network: nn.Module, batch: list[dict], iteration: int = 0, **options) -> dict[str, torch.Tensor]:
     network.zero_grad()
     with EventStorage():
-        build_gradients(network, Precision(None, "cpu"), 5, **options)(batch, 0)
+        build_gradients(network, Precision(None, "cpu"), 5, **options)(batch, iteration)
     return {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
 
 
@@ -57,10 +57,25 @@ def test_the_trunk_has_the_weighted_sum_and_heads_their_own_gradient(options: di
     batch = labelled_images(0, 0, size=4)
     single = alone(plain, batch, parts=parts)
     found = gradients_of(with_weights(plain, WEIGHTS, **options), batch, parts=parts)
+    assert_weighted(found, single)
+
+
+def assert_weighted(found: Mapping[str, torch.Tensor], single: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
     for name, gradient in found.items():
         weights = WEIGHTS.float() if name.startswith("backbone") else torch.ones(3)
         expected = sum(w * g[name] for w, g in zip(weights, single.values(), strict=True))
         torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("cut", ["features", "parameters"])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_between_refreshes_too_the_trunk_has_the_weighted_sum(cut: str, parts: int) -> None:
+    plain = multitask_network(FixedBalancer(dict.fromkeys(ALL_TASKS, 1.0)))
+    batch = labelled_images(1, 0, size=4)
+    single = alone(plain, batch, iteration=1, parts=parts)
+    network = with_weights(plain, WEIGHTS, cut=cut, period=2)
+    gradients_of(network, labelled_images(0, 0, size=4), parts=parts)  # the refresh
+    assert_weighted(gradients_of(network, batch, iteration=1, parts=parts), single)
 
 
 class OffsetTrunk(ToyTrunk):
