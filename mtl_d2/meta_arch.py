@@ -74,8 +74,8 @@ class MultiTaskFPN(nn.Module):
                 raise ValueError(f"task {branch.name!r} depends on {sorted(missing)}: add them to MODEL.MTL.TASKS")
         if {*getattr(balancer, "tasks", self.branches)} != {*self.branches}:
             raise ValueError(
-                f"the balancer weighs the tasks {sorted(balancer.tasks)}, the network has {sorted(self.branches)}: give "
-                "it a weight for each of these, and for no other."
+                f"the balancer weighs the tasks {sorted(balancer.tasks)}, the network has {sorted(self.branches)}: "
+                "give it a weight for each of these, and for no other."
             )
         self._add_modules()
         self._givers = givers(self.branches)

@@ -231,9 +231,8 @@ def test_impossible_configs_name_their_key(overrides, message):
 def test_a_balancer_of_other_tasks_is_refused(weighed):
     parts = MultiTaskFPN.from_config(tiny_cfg(("sem_seg", "edge")))
     parts["balancer"] = FixedBalancer(dict.fromkeys(weighed, 1.0))
-    with pytest.raises(
-        ValueError, match=rf"weighs the tasks \{sorted(weighed)}.*the network has \['edge', 'sem_seg'\]"
-    ):
+    message = rf"weighs the tasks \{sorted(weighed)}.*the network has \['edge', 'sem_seg'\]"
+    with pytest.raises(ValueError, match=message):
         MultiTaskFPN(**parts)
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
+from ..engine.config_checks import check_solver
 from ..engine.record import RunRecord, portable_command, portable_word
-from ..engine.trial_network import build_trial
 from .costs import Cost, measure_costs
 from .execute import Runs
 from .plan import Run, cfg_of, last_stage, make_run
@@ -209,10 +209,10 @@ def _cfg(ablation: Ablation, variant: Variant) -> CfgNode:
 
 
 def _check(ablation: Ablation, variant: Variant) -> None:
-    """Build the network once: what cannot be built is said before anything is trained."""
+    """What cannot be built or trained is said before anything is."""
     cfg = _cfg(ablation, variant)
     try:
-        build_trial(cfg)
+        check_solver(cfg, ablation.processes)
     except (ValueError, ImportError) as error:
         raise ComparisonError(f"{ablation.name}: {variant.name}: {error}") from error
 

@@ -77,8 +77,8 @@ def search_runs(comparison: Comparison) -> dict[tuple[str, int, int], Run]:
             continue
         for (number, trial), fold in itertools.product(enumerate(tried), range(search.held_out)):
             overrides = {
+                **_of_length(cfg, search.overrides.get("SOLVER.MAX_ITER", cfg.SOLVER.MAX_ITER) / cfg.SOLVER.MAX_ITER),
                 **trial,
-                **_stages(cfg, search.overrides.get("SOLVER.MAX_ITER", cfg.SOLVER.MAX_ITER) / cfg.SOLVER.MAX_ITER),
                 **search.overrides,
                 "DATASETS.TRAIN": (f"{train}.rest{fold}{ending}",),
                 "DATASETS.TEST": (f"{train}.fold{fold}{ending}",),
@@ -105,9 +105,7 @@ def final_runs(
         size = min(len(load_records(resolve_dataset(name))) for name in (train, test))
         overrides: Overrides = {**chosen[candidate.name], "DATASETS.TEST": (test, f"{train}.sample{size}")}
         if phase == "longer":
-            own = candidate_cfg(comparison, candidate, overrides)
-            overrides |= _schedule({"SOLVER.MAX_ITER": own.SOLVER.MAX_ITER, "SOLVER.STEPS": own.SOLVER.STEPS}, LONGER)
-            overrides |= _stages(own, LONGER)
+            overrides |= _of_length(candidate_cfg(comparison, candidate, overrides), LONGER)
         for seed in comparison.seeds_of(phase):
             label = f"{candidate.name}{' longer' if phase == 'longer' else ''} seed {seed}"
             runs[candidate.name, seed] = _run(comparison, candidate, overrides, seed, label)
@@ -121,24 +119,37 @@ def _as_written(comparison: Comparison, candidate: Candidate) -> tuple[str, str]
     return cfg.DATASETS.TRAIN[0], cfg.DATASETS.TEST[0]
 
 
-def _stages(cfg: CfgNode, share: float) -> Overrides:
-    """SOLVER.MTL.STAGES where each lasts ``share`` of its steps: what a stage sets wins over what all of a run set.
+def _of_length(cfg: CfgNode, share: float) -> Overrides:
+    """What has to change for a run of ``share`` of the steps: its schedule begins, drops and ends at the same shares.
 
-    {} where there are none, or nothing changes.
+    Steps of warm-up stay. Of stages each changes: what a stage sets wins over what all of a run set.
     """
-    if share == 1 or not cfg.SOLVER.MTL.STAGES:
+    if share == 1:
         return {}
-    return {"SOLVER.MTL.STAGES": [{**stage, **_schedule(stage, share)} for stage in stages_of(cfg)]}
+    own = flat(cfg)
+    changed = {key: value for key, value in _scaled(own, share).items() if value != own[key]}
+    if cfg.SOLVER.MTL.STAGES:
+        changed["SOLVER.MTL.STAGES"] = [{**stage, **_scaled(stage, share)} for stage in stages_of(cfg)]
+    return changed
 
 
-def _schedule(values: Mapping[str, Any], share: float) -> Overrides:
-    """What says how long a training is, of ``values``, for ``share`` of the steps."""
+def _scaled(values: Mapping[str, Any], share: float) -> Overrides:
+    """Those of ``values`` that name steps of a run, ``{dotted key: value}``, at ``share`` of them."""
     scaled: Overrides = {}
-    if "SOLVER.MAX_ITER" in values:
-        scaled["SOLVER.MAX_ITER"] = math.ceil(share * values["SOLVER.MAX_ITER"])
-    if "SOLVER.STEPS" in values:
-        scaled["SOLVER.STEPS"] = tuple(round(share * step) for step in values["SOLVER.STEPS"])
+    for key, value in values.items():
+        part = key.startswith("SOLVER.MTL.PARTS.")
+        if key == "SOLVER.MAX_ITER" or part and key.endswith((".START", ".STOP")):
+            scaled[key] = _step(value, share)
+        elif value and (key == "SOLVER.STEPS" or part and key.endswith(".STEPS")):
+            scaled[key] = tuple(round(share * step) for step in value)
+        elif key == "SOLVER.MTL.SCHEDULE.FREEZE":
+            scaled[key] = [{**entry, **{end: _step(entry[end], share) for end in ("FROM", "TO")}} for entry in value]
     return scaled
+
+
+def _step(step: int, share: float) -> int:
+    """Rounded up, so that what ends with a run does so in a shorter one too; -1 for the end stays."""
+    return step if step == -1 else math.ceil(share * step)
 
 
 def candidate_cfg(comparison: Comparison, candidate: Candidate, overrides: Mapping[str, Any] | None = None) -> CfgNode:

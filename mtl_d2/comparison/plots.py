@@ -22,11 +22,12 @@ def draw_comparison(record: Record, folder: Path) -> list[Path]:
     the 95 % interval.
     """
     paths = []
+    references = {task: reference["network"] for task, reference in record["references"].items()}
     for metric in record["metrics"]:
         networks = {name: n for name, n in record["networks"].items() if _defined(n["val"].get(metric["task"]))}
         if networks:
             figure, axes = _axes(networks)
-            _draw_metric(axes, metric, networks)
+            _draw_metric(axes, metric, networks, references.get(metric["task"], ""))
             paths.append(folder / f"{metric['task']}.png")
             save(figure, paths[-1])
     joint = {name: n for name, n in record["networks"].items() if _defined(n.get("delta_m_of_seeds"))}
@@ -59,16 +60,16 @@ def _draw_seeds(axes: Axes, row: int, values: list[float], color: str) -> None:
     axes.plot([statistics.fmean(values)], [row], "|", color=color, markersize=16, markeredgewidth=2.5)
 
 
-def _draw_metric(axes: Axes, metric: Record, networks: Mapping[str, Record]) -> None:
+def _draw_metric(axes: Axes, metric: Record, networks: Mapping[str, Record], reference: str) -> None:
+    """The reference is one network, though that of another task may answer this one too."""
     task = metric["task"]
     for row, network in enumerate(networks.values()):
         _draw_seeds(axes, row, network["val"][task], _color(network))
-    for network in networks.values():
-        if network["role"] == "reference":
-            values = network["val"][task]
-            mean, spread = statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
-            axes.axvspan(mean - spread, mean + spread, color="0.85", zorder=0)
-            axes.axvline(mean, color="0.5", linewidth=1, zorder=0)
+    if reference in networks:
+        values = networks[reference]["val"][task]
+        mean, spread = statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+        axes.axvspan(mean - spread, mean + spread, color="0.85", zorder=0)
+        axes.axvline(mean, color="0.5", linewidth=1, zorder=0)
     better = "higher" if metric["higher_is_better"] else "lower"
     style_axes(axes, f"{task}: {metric['name']} on val, {better} is better", _legend(networks), "")
 

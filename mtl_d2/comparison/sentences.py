@@ -1,8 +1,10 @@
 """What the table of a comparison shows, and what it does not, in sentences; from its record alone."""
 
-from collections.abc import Iterator, Mapping
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ..engine.results_figures import decimals_of
 from .rules import DEVIATIONS, TRAINED_PERCENT
 
 Record = Mapping[str, Any]
@@ -50,12 +52,37 @@ def _references(record: Record) -> Iterator[str]:
                 f"{name} is NOT trained: {moves} ({TRAINED_PERCENT:g} % or more), so that a gain in {task} may be that "
                 "of faster training, not of sharing."
             )
+    yield from _answered_twice(record)
+
+
+def _answered_twice(record: Record) -> Iterator[str]:
+    """Tasks that the reference of another depends on, and so answers too."""
+    names = {task: reference["network"] for task, reference in record["references"].items()}
+    for metric in record["metrics"]:
+        own = names.get(metric["task"])
+        for name in names.values():
+            if own and name != own and metric["task"] in record["networks"][name]["val"]:
+                theirs, alone = (_score(record["networks"][n]["val"][metric["task"]], metric) for n in (name, own))
+                yield (
+                    f"{name} answers {metric['task']} too, with {theirs} where {own} has {alone}: the sum of the "
+                    f"references holds both, and a gain over {own} may be due to what {name} learns alone."
+                )
+
+
+def _score(values: Sequence[float | None], metric: Record) -> str:
+    if None in values:
+        return "an undefined score"
+    return f"{statistics.fmean(map(float, values)):.{decimals_of(metric['name'].partition('/')[0])}f}"
 
 
 def _best(record: Record) -> Iterator[str]:
     joint = {n: x for n, x in record["networks"].items() if x["role"] != "reference" and x["delta_m"] is not None}
+    fewer = [name for name, network in joint.items() if len(network["val"]) < len(record["metrics"])]
+    if fewer:
+        yield f"Of fewer tasks, so that their delta_m is beside no other's: {', '.join(fewer)}."
+    joint = {name: network for name, network in joint.items() if name not in fewer}
     if not joint:
-        yield "No joint network has a delta_m, so that nothing is said of multi-task learning."
+        yield "No joint network of all tasks has a delta_m, so that nothing is said of multi-task learning."
         return
     name = max(joint, key=lambda n: joint[n]["delta_m"])
     network = joint[name]
@@ -101,13 +128,16 @@ def _balancers(record: Record) -> Iterator[str]:
         verdict = network.get("grid")
         if verdict is None:
             if network["is_balancer"]:
-                yield f"{name} is not held against the fixed weights: a delta_m is missing."
+                yield f"{name} is not held against the fixed weights: a delta_m is missing, or is of other tasks."
             continue
         against = f"{verdict['margin']:+.2f} points from the best fixed weights ({verdict['best']})"
         if verdict["better"] is None:
             yield f"{name}: {against}; nothing is claimed: {verdict['why']}."
         elif verdict["better"]:
-            yield f"{name} is better than tuned fixed weights: {against}, {_deviations(verdict)}."
+            yield (
+                f"{name} is better than tuned fixed weights of as many training images: {against}, "
+                f"{_deviations(verdict)}."
+            )
         else:
             yield f"{name} is not shown to be better than tuned fixed weights: {against}, {_deviations(verdict)}."
 

@@ -175,9 +175,7 @@ class MultiTaskCheckpointer(DetectionCheckpointer):
             self.report = self._load_each_network(model, checkpoint)
             return None
         for name, module in model.named_modules():
-            if isinstance(
-                module, TaskWeigher
-            ):  # of other tasks: rows of other numbers would be left out by their shape
+            if isinstance(module, TaskWeigher):  # rows of more or fewer tasks would be left out by their shape
                 module.match_rows(checkpoint["model"], f"{name}.")
         by_suffix = bool(checkpoint.get("matching_heuristics", False))
         found = super()._load_model(checkpoint)

@@ -126,7 +126,8 @@ def test_sentences_follow_the_record(record):
     changed["networks"]["low"]["images"] = 27
     text = "\n".join(sentences(changed))
     for part in (
-        "both is better than tuned fixed weights: +1.50 points from the best fixed weights (low), where 2 standard",
+        "both is better than tuned fixed weights of as many training images: +1.50 points from the best fixed weights",
+        "(low), where 2 standard deviations of the grid are 1.00.",
         "alone_edge is NOT trained: a third more steps move its score by 4.0 %",
         "with one seed, how far another would move a figure is not in them",
         "Searched on 2 of 3 folds of the training images, in runs of 9 steps: SOLVER.BASE_LR",
@@ -162,7 +163,7 @@ def test_undefined_figures_are_said_to_be(record):
     both["delta_m_of_seeds"], both["interval"]["delta_m"] = [None, 1.0], None
     changed["networks"]["low"]["delta_m"] = None
     assert "undefined" in render_comparison(changed)
-    assert "No joint network has a delta_m" in "\n".join(sentences(changed))
+    assert "No joint network of all tasks has a delta_m" in "\n".join(sentences(changed))
     assert mean_sd([], 1) == "" and mean_sd([1.0, None], 1) == "undefined" and mean_sd([1.0], 1) == "1.0"
 
 
@@ -203,6 +204,23 @@ def test_an_incomplete_grid_is_no_claim_and_an_incomplete_sum_is_none(tmp_path):
         assert "(50 %)" not in render_comparison(json.loads(json.dumps(findings)))
 
 
+def test_networks_of_other_tasks_are_not_held_against_each_other(tmp_path):
+    """Each mean is over its own tasks: one of fewer would win by leaving out the task that loses."""
+    both = {"MODEL.MTL.TASKS": ["sem_seg", "edge"]}
+    joint = {"both": both, "fewer": {"MODEL.MTL.TASKS": ["sem_seg"], "SOLVER.BASE_LR": 0.9}}
+    grid = {"a": {**both, "SOLVER.BASE_LR": 0.3}}
+    with toy_comparison(tmp_path, joint=joint, grid=grid, balancers=["both", "fewer"]) as (comparison, runs):
+        found = Campaign(comparison, runs).carry_out()
+        write_json(tmp_path / "record.json", new_findings(found, ["x"], draws=2))
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert record["networks"]["fewer"]["delta_m"] > record["networks"]["a"]["delta_m"]
+    assert "grid" in record["networks"]["both"] and "grid" not in record["networks"]["fewer"]
+    text = "\n".join(sentences(record))
+    assert "Of fewer tasks, so that their delta_m is beside no other's: fewer." in text
+    assert "Of 2 joint networks both has the highest delta_m" in text
+    assert "fewer is not held against the fixed weights: a delta_m is missing, or is of other tasks." in text
+
+
 def test_statistics_of_other_images_are_no_pairs(tmp_path):
     with toy_comparison(tmp_path) as (comparison, runs):
         found = Campaign(comparison, runs).carry_out()
@@ -232,3 +250,11 @@ def test_a_task_is_held_against_its_own_reference(tmp_path, monkeypatch):
         "sem_seg": "alone_sem_seg",
     }
     assert findings["networks"]["both"]["change"]["sem_seg"] == pytest.approx(100 * 1 / 52.5)
+    twice = (
+        "alone_edge answers sem_seg too, with 54.5 where alone_sem_seg has 52.5: the sum of the references holds both"
+    )
+    assert any(sentence.startswith(twice) for sentence in sentences(findings))
+    drawn = []
+    monkeypatch.setattr("matplotlib.axes.Axes.axvspan", lambda axes, low, high, **_: drawn.append((low + high) / 2))
+    draw_comparison(findings, tmp_path)
+    assert drawn == pytest.approx([np.mean(findings["networks"]["alone_edge"]["val"]["edge"]), 52.5])

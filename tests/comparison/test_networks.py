@@ -23,6 +23,7 @@ def check(tmp_path, monkeypatch):
         return SimpleNamespace(branches={task: branch(task) for task in cfg.MODEL.MTL.TASKS})
 
     monkeypatch.setattr(networks, "build_trial", build)
+    monkeypatch.setattr(networks, "check_solver", lambda cfg, processes: None)
 
     def run(**references):
         described = {name: {"MODEL.MTL.TASKS": tasks} for name, tasks in references.items()}

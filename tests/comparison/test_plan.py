@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import yaml
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 
@@ -26,6 +27,7 @@ from mtl_d2.testing import toy_dataset
 from .toy import toy_comparison
 
 SEARCH = {"folds": 3, "values": {"SOLVER.BASE_LR": [0.1, 0.2]}, "overrides": {"SOLVER.MAX_ITER": 3}}
+BOTH = {"MODEL.MTL.TASKS": ["sem_seg", "edge"]}
 NAMES = ("alone_sem_seg", "alone_edge", "both")
 
 
@@ -202,6 +204,38 @@ def test_stages_keep_their_share_of_the_steps_in_shorter_and_longer_runs(toy):
     assert "SOLVER.MTL.STAGES" not in search_runs(comparison)["both", 0, 0].words
 
 
+def test_parts_and_frozen_steps_keep_their_share_in_shorter_and_longer_runs(toy):
+    freeze = [{"PART": "backbone", "FROM": 3, "TO": 9}, {"PART": "edge", "FROM": 0, "TO": -1}]
+    schedule = {
+        "SOLVER.MTL.SCHEDULE.FREEZE": freeze,
+        **{"SOLVER.MTL.PARTS.edge.START": 3, "SOLVER.MTL.PARTS.edge.STEPS": (6,)},
+        **{"SOLVER.MTL.PARTS.backbone.STOP": 9, "SOLVER.WARMUP_ITERS": 2},
+    }
+    one = replace(toy.candidates[0], overrides={**toy.candidates[0].overrides, **schedule})
+    comparison = replace(toy, candidates=(one, *toy.candidates[1:]))
+    short = search_runs(comparison)[one.name, 0, 0]  # 3 steps of 9 in the search
+    usual, longer = (final_runs(comparison, {one.name: {}}, phase)[one.name, 1] for phase in ("final", "longer"))
+    found = []
+    for run in (short, usual, longer):
+        solver = setup_cfg(run.config, run.words).SOLVER
+        (frozen, whole), parts = solver.MTL.SCHEDULE.FREEZE, solver.MTL.PARTS
+        assert (whole["FROM"], whole["TO"], parts.backbone.START, parts.edge.STOP, solver.WARMUP_ITERS) == (
+            0,
+            -1,
+            0,
+            -1,
+            2,
+        )
+        steps = [*solver.STEPS, *parts.edge.STEPS]
+        found.append([solver.MAX_ITER, *steps, frozen["FROM"], frozen["TO"], parts.edge.START, parts.backbone.STOP])
+    assert found == [[3, 2, 2, 1, 3, 1, 3], [9, 6, 6, 3, 9, 3, 9], [12, 8, 8, 4, 12, 4, 12]]
+    searched = replace(comparison, search=replace(comparison.search, values={"SOLVER.STEPS": [(1,), (2,)]}))
+    for number, step in enumerate((1, 2)):
+        run = search_runs(searched)[one.name, number, 0]
+        solver = setup_cfg(run.config, run.words).SOLVER
+        assert list(solver.STEPS) == [step]
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
@@ -209,6 +243,19 @@ def test_stages_keep_their_share_of_the_steps_in_shorter_and_longer_runs(toy):
         ({"references": {"edge": {"MODEL.MTL.TASKS": ["edge"]}}}, "both is scored by sem_seg/mIoU for 'sem_seg', of"),
         ({"joint": {"both": {"MODEL.MTL.TASK": ["edge"]}}}, "did you mean MODEL.MTL.TASKS"),
         ({"joint": {"both": {"MODEL.MTL.BALANCER.NAME": "none"}}}, "both: "),
+        ({"joint": {"both": {**BOTH, "SOLVER.MTL.SCHEDULE.NAME": "altrnating"}}}, "both: .*NAME is 'altrnating'"),
+        ({"processes": 3}, "IMS_PER_BATCH: found 2, expected a multiple"),
+        (
+            {"search": {**SEARCH, "overrides": {"SOLVER.MAX_ITER": 0}}},
+            "search: alone_sem_seg: SOLVER.MAX_ITER is 0; expected at least 1 step",
+        ),
+        (
+            {
+                "search": SEARCH,
+                "joint": {"both": {**BOTH, "SOLVER.MTL.STAGES": [{"NAME": "a", "SOLVER.BASE_LR": 0.3}]}},
+            },
+            "both: SOLVER.MTL.STAGES, stage 'a': SOLVER.BASE_LR is searched, but a stage keeps its own",
+        ),
         ({"config": "missing.yaml"}, "missing.yaml does not exist"),
         ({"overrides": {"DATASETS.TEST": []}}, "DATASETS.TEST: found none, a comparison has one"),
     ],
@@ -216,6 +263,15 @@ def test_stages_keep_their_share_of_the_steps_in_shorter_and_longer_runs(toy):
 def test_networks_that_cannot_be_compared_are_a_sentence(tmp_path, changes, sentence):
     with toy_comparison(tmp_path, **changes) as (comparison, _), pytest.raises(ComparisonError, match=sentence):
         check_networks(comparison)
+
+
+def test_stages_of_the_base_config_leave_data_and_evaluation_to_the_comparison(tmp_path):
+    with toy_comparison(tmp_path) as (comparison, _):
+        config = yaml.safe_load((tmp_path / "base.yaml").read_text())
+        config["SOLVER"]["MTL"] = {"STAGES": [{"NAME": "a", "TEST": {"EVAL_PERIOD": 2}}]}
+        (tmp_path / "base.yaml").write_text(yaml.safe_dump(config))
+        with pytest.raises(ComparisonError, match="stage 'a': TEST.EVAL_PERIOD is set by the comparison itself"):
+            check_networks(comparison)
 
 
 def test_the_metric_of_each_task_is_that_of_its_reference(toy):
