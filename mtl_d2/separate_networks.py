@@ -24,7 +24,10 @@ class SeparateTaskNetworks(nn.Module):
     Trained together, each network is bit by bit what a run with that task alone, the same seed and the same images
     makes of it: initial weights, random numbers of a step, optimizer and gradient clipping are its own (but a step
     that is left out for a NaN in one network is left out for all). The images are the same where all are labelled for
-    all tasks: a run with one task alone leaves out those without its labels.
+    all tasks: a run with one task alone leaves out those without its labels. This does not hold with what goes by the
+    tasks (FILTER_EMPTY_ANNOTATIONS, REPEAT_THRESHOLD, UNDERSAMPLE_FREQUENT, UNDERSAMPLE_EMPTY and REPEAT_SEM_SEG of
+    DATALOADER) or by the labels that they read (INPUT.MTL.CROP_CANDIDATES and COPY_PASTE), nor for an image with a
+    broken label of another task.
 
     As each network has one task, only the prior weights of MODEL.MTL.BALANCER act. A checkpoint has the entries of
     each network below ``networks.<task>.``; one of a joint or a single network is loaded into each of them.

@@ -55,6 +55,8 @@ def _add_edge(mtl: CN) -> None:
     mtl.EDGE_HEAD.STEM_DIM = 16  # a quarter of the channels of the stem that sees the image itself; 0 for none
     mtl.EDGE_HEAD.LOSS = "hed"  # "hed" | "rcf" | "fixed" | "focal" | "dice" | "tracing" | "rank"
     mtl.EDGE_HEAD.POSITIVE_WEIGHT = 0.95  # with LOSS "fixed": of the edge pixels; that of the others is 1 minus it
+    mtl.EDGE_HEAD.FOCAL_ALPHA = 0.25  # with LOSS "focal": weight of the edge pixels, in (0, 1); -1 for none
+    mtl.EDGE_HEAD.FOCAL_GAMMA = 2.0
     mtl.EDGE_HEAD.LOSS_WEIGHT = 1.0
     _add_edge_heads(mtl.EDGE_HEAD)
 

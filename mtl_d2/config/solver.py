@@ -45,7 +45,7 @@ def add_part(cfg: CN, part: str) -> None:
     node.START = 0  # trained in the steps [START, STOP), over which the schedule runs; a task is out of other losses
     node.STOP = -1  # -1 for SOLVER.MAX_ITER
     # None for the key of that name in SOLVER.
-    node.WEIGHT_DECAY = None  # of weights; norms and biases have SOLVER's own. The balancer's None is 0
+    node.WEIGHT_DECAY = None  # of weights, and of biases unless WEIGHT_DECAY_BIAS is given. The balancer's None is 0
     node.LR_SCHEDULER_NAME = None  # "WarmupMultiStepLR" | "WarmupCosineLR"
     node.STEPS = None  # steps of the run, not of the part
     node.GAMMA = None

@@ -55,7 +55,8 @@ def fixed_weight_loss(logits: Tensor, targets: Tensor, *, positive_weight: float
 def edge_focal_loss(logits: Tensor, targets: Tensor, *, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
     """-alpha sum_P (1 - p)^gamma log p - (1 - alpha) sum_N p^gamma log(1 - p), in float32.
 
-    "Focal Loss for Dense Object Detection" (Lin et al. 2017), equation 5.
+    "Focal Loss for Dense Object Detection" (Lin et al. 2017), equation 5. With a negative alpha there are no weights:
+    equation 4.
     """
     valid = targets != IGNORE
     loss = sigmoid_focal_loss(logits.masked_fill(~valid, 0), (targets == 1).to(logits.dtype), alpha=alpha, gamma=gamma)

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from mtl_d2.comparison import Campaign, ComparisonError, describe_plan
+from mtl_d2.comparison import Campaign, ComparisonError, carry_out, describe_plan
 from mtl_d2.comparison.execute import POLL_SECONDS
 from mtl_d2.comparison.plan import Run
 
@@ -91,6 +91,54 @@ def test_a_network_whose_reference_was_not_searched_is_not_trained(tmp_path):
     with toy_comparison(tmp_path, search=SEARCH) as (comparison, runs):
         found = Campaign(comparison, runs, only=["both"]).carry_out()
         assert found.choices == {} and found.final == {}
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """What the costs are asked of: (networks, references, rounds) of each call."""
+    calls = []
+    monkeypatch.setattr(carry_out, "measure_costs", lambda *args, rounds: calls.append((*args, rounds)) or {"a": 1})
+    return calls
+
+
+def test_costs_are_of_the_first_seeds_networks_as_they_are_scored(tmp_path, measured):
+    """With the values that the search chose, over which the keys of the last stage win."""
+    stages = [{"NAME": "a", "SOLVER.MAX_ITER": 4}, {"NAME": "b", "SOLVER.MAX_ITER": 5, "SOLVER.BASE_LR": 0.05}]
+    stages[1]["MODEL.MTL.EDGE_HEAD.LOSS"] = "dice"
+    both = {"MODEL.MTL.TASKS": ["sem_seg", "edge"]}
+    joint = {"both": both, "staged": {**both, "SOLVER.MTL.STAGES": stages}}
+    with toy_comparison(tmp_path, search=SEARCH, joint=joint) as (comparison, runs):
+        campaign = Campaign(comparison, runs)
+        found = campaign.carry_out()
+        assert campaign.costs(found, rounds=3) == {"a": 1} and campaign.costs(found, rounds=0) == {}
+        places = {name: runs.place(found.final[name, 1]) / "model_final.pth" for name in (*joint, "alone_edge")}
+    ((networks, references, rounds),) = measured
+    assert (list(networks), references, rounds) == (
+        ["alone_sem_seg", "alone_edge", "both", "staged"],
+        ["alone_sem_seg", "alone_edge"],
+        3,
+    )
+    assert {name: networks[name][1] for name in places} == places
+    cfgs = {name: cfg for name, (cfg, _) in networks.items()}
+    assert {name: cfg.SOLVER.BASE_LR for name, cfg in cfgs.items()} == {
+        "alone_sem_seg": 0.2,
+        "alone_edge": 0.1,
+        "both": 0.1,
+        "staged": 0.05,
+    }
+    assert (cfgs["both"].MODEL.MTL.EDGE_HEAD.LOSS, cfgs["staged"].MODEL.MTL.EDGE_HEAD.LOSS) == ("hed", "dice")
+    assert cfgs["alone_edge"].MODEL.MTL.TASKS == ["edge"] and cfgs["both"].MODEL.MTL.TASKS == ["sem_seg", "edge"]
+
+
+def test_costs_leave_out_a_network_without_all_seeds_and_need_every_reference(tmp_path, measured):
+    with toy_comparison(tmp_path) as (comparison, runs):
+        (tmp_path / "runs" / "fail").write_text("both_seed_2")
+        campaign = Campaign(comparison, runs)
+        campaign.costs(campaign.carry_out(), rounds=2)
+        assert list(measured[0][0]) == ["alone_sem_seg", "alone_edge"]
+        (tmp_path / "runs" / "fail").write_text("alone_edge_seed_3")
+        campaign = Campaign(replace(comparison, seeds=(1, 3)), runs)
+        assert campaign.costs(campaign.carry_out(), rounds=2) == {} and len(measured) == 1
 
 
 def test_a_dry_run_lists_what_is_missing_and_how_long_it_takes(tmp_path):

@@ -100,6 +100,7 @@ def test_a_part_has_its_own_rate_and_decay() -> None:
     assert found["sem_seg_head.bias"] == pytest.approx((0.6, 0.3))
     assert found["edge_head.weight"] == pytest.approx((0.1, 0.3))
     assert found["backbone.bottom_up.weight"] == pytest.approx((0.1, 0.5))
+    assert found["backbone.bottom_up.bias"] == pytest.approx((0.3, 0.5))  # WEIGHT_DECAY_BIAS is None
     assert found["backbone.norm.weight"] == pytest.approx((0.1, 0.0))
     assert found["balancer.log_variance"] == pytest.approx((1.0, 0.25))
     assert found["unused.weight"] == pytest.approx((0.1, 0.3))  # of no part: as the run

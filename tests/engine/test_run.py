@@ -87,6 +87,37 @@ def test_the_record_is_there_before_the_evaluation_and_completed_by_it(
     assert read_record(tmp_path / "report_eval.json").iterations == 1
 
 
+AVERAGED = {"ENABLED": True, "DECAY": 0.9, "WARMUP": False}
+
+
+def test_what_a_run_with_an_average_reports_is_that_of_its_checkpoint(dataset: str, tmp_path: Path) -> None:
+    averaged = {f"SOLVER.MTL.EMA.{key}": value for key, value in AVERAGED.items()}
+    cfg = config(dataset, tmp_path / "run", **{"MODEL.MTL.TASKS": ["edge"], **averaged})
+    (tmp_path / "config.yaml").write_text(cfg.dump())
+    final, raw = tmp_path / "run" / "model_final.pth", tmp_path / "raw.pth"
+
+    def results(name: str, weights: Path | str = "") -> dict:
+        opts = ["OUTPUT_DIR", str(tmp_path / name), "MODEL.WEIGHTS", str(weights)]
+        arguments = {"config_file": str(tmp_path / "config.yaml"), "opts": opts, "eval_only": bool(weights)}
+        run.run(argparse.Namespace(resume=False, **arguments))
+        return read_record(tmp_path / name / ("report_eval.json" if weights else "report.json")).results
+
+    trained = results("run")
+    torch.save({"model": torch.load(final, weights_only=True)["raw_model"]}, raw)
+    assert trained == results("of_the_checkpoint", final)
+    assert trained["edge"]["ODS"] != results("of_the_raw_weights", raw)["edge"]["ODS"]
+
+
+@pytest.mark.parametrize("warmup", [False, True])
+def test_the_average_has_the_options_of_the_config(warmup: bool) -> None:
+    network = torch.nn.Linear(2, 2)
+    options = {f"SOLVER.MTL.EMA.{key}": value for key, value in {**AVERAGED, "WARMUP": warmup}.items()}
+    ema = run.build_ema(tiny_cfg(**options), network)
+    assert ema is not None and ema.model is network
+    assert (ema.decay, ema.warmup) == (AVERAGED["DECAY"], warmup)
+    assert run.build_ema(tiny_cfg(), network) is None
+
+
 def test_several_test_sets_are_nested_by_name_and_none_is_an_error(dataset: str, tmp_path: Path) -> None:
     from detectron2.modeling import build_model
 

@@ -8,7 +8,7 @@ from detectron2.layers import ShapeSpec
 from torch.nn import functional as F
 
 from mtl_d2.losses import EDGE_LOSSES
-from mtl_d2.modeling.edge import FPNEdgeHead
+from mtl_d2.modeling.edge import FPNEdgeHead, build_edge_loss
 from mtl_d2.testing import tiny_cfg
 
 SHAPES = {f"p{level}": ShapeSpec(channels=8, stride=2**level) for level in (2, 3, 4, 5)}
@@ -62,6 +62,35 @@ def test_the_fixed_loss_has_the_weight_that_the_config_says():
     cfg.MODEL.MTL.EDGE_HEAD.POSITIVE_WEIGHT = 1.0
     with pytest.raises(ValueError, match=r"MODEL.MTL.EDGE_HEAD.POSITIVE_WEIGHT is 1.0, expected a share in \(0, 1\)"):
         FPNEdgeHead(cfg, levels)
+
+
+@pytest.fixture
+def focal_cfg():
+    return tiny_cfg(**{"MODEL.MTL.EDGE_HEAD.LOSS": "focal"})
+
+
+@pytest.mark.parametrize(("alpha", "weights"), [(0.6, 0.6 + 2 * 0.4), (-1.0, 3)])
+def test_the_focal_loss_has_the_options_that_the_config_says(focal_cfg, alpha, weights):
+    """One edge pixel, two others and an ignored one, all at p = 1/2, so that gamma 3 makes an eighth of each."""
+    head = focal_cfg.MODEL.MTL.EDGE_HEAD
+    head.FOCAL_ALPHA, head.FOCAL_GAMMA = alpha, 3.0
+    loss = build_edge_loss(head)(torch.zeros(1, 1, 4), torch.tensor([[[1, 0, 0, 255]]]))
+    assert loss.item() == pytest.approx(weights / 3 / 8 * math.log(2))
+
+
+def test_the_focal_loss_is_by_default_that_of_the_paper(focal_cfg):
+    logits, targets = torch.linspace(-2, 2, 4).view(1, 1, 4), torch.tensor([[[1, 0, 0, 255]]])
+    assert build_edge_loss(focal_cfg.MODEL.MTL.EDGE_HEAD)(logits, targets) == EDGE_LOSSES["focal"](logits, targets)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("FOCAL_GAMMA", -1.0), ("FOCAL_GAMMA", float("nan")), ("FOCAL_ALPHA", 1.0), ("FOCAL_ALPHA", 25.0)],
+)
+def test_an_option_of_focal_out_of_range_is_named(focal_cfg, key, value):
+    focal_cfg.MODEL.MTL.EDGE_HEAD[key] = value
+    with pytest.raises(ValueError, match=f"MODEL.MTL.EDGE_HEAD.{key} is {value}, expected "):
+        build_edge_loss(focal_cfg.MODEL.MTL.EDGE_HEAD)
 
 
 def test_the_keys_of_the_weights_are_those_of_checkpoints():

@@ -6,7 +6,7 @@ from functools import partial
 from detectron2.config import CfgNode
 from torch import Tensor
 
-from ...losses import EDGE_LOSSES, fixed_weight_loss, tracing_loss
+from ...losses import EDGE_LOSSES, check_focal, edge_focal_loss, fixed_weight_loss, tracing_loss
 
 EdgeLoss = Callable[[Tensor, Tensor], Tensor]
 
@@ -32,6 +32,11 @@ def _fixed(head: CfgNode) -> EdgeLoss:
     return partial(fixed_weight_loss, positive_weight=weight)
 
 
+def _focal(head: CfgNode) -> EdgeLoss:
+    check_focal(_KEY, gamma=head.FOCAL_GAMMA, alpha=head.FOCAL_ALPHA)
+    return partial(edge_focal_loss, alpha=head.FOCAL_ALPHA, gamma=head.FOCAL_GAMMA)
+
+
 def _tracing(head: CfgNode) -> EdgeLoss:
     options = head.TRACING
     for key in ("BOUNDARY_WEIGHT", "TEXTURE_WEIGHT"):
@@ -40,4 +45,4 @@ def _tracing(head: CfgNode) -> EdgeLoss:
     return partial(tracing_loss, boundary_weight=options.BOUNDARY_WEIGHT, texture_weight=options.TEXTURE_WEIGHT)
 
 
-_WITH_OPTIONS: dict[str, Callable[[CfgNode], EdgeLoss]] = {"fixed": _fixed, "tracing": _tracing}
+_WITH_OPTIONS: dict[str, Callable[[CfgNode], EdgeLoss]] = {"fixed": _fixed, "focal": _focal, "tracing": _tracing}
