@@ -9,7 +9,7 @@ from detectron2.engine import HookBase, hooks
 from detectron2.utils import comm
 from torch import nn
 
-from .checkpoint import MultiTaskCheckpointer
+from .checkpoint import LoadReport, MultiTaskCheckpointer
 from .ema import ModelEma
 from .hooks import BestCheckpointer, build_progress_hooks
 from .launch import unwrap
@@ -25,7 +25,7 @@ def fit(
     max_iter: int,
     output_dir: str,
     weights: str = "",
-    load_parts: Callable[[nn.Module], Any] | None = None,
+    load_parts: Callable[[nn.Module, LoadReport], Any] | None = None,
     resume: bool = False,
     evaluate: Callable[[], dict[str, Any]] | None = None,
     eval_period: int = 0,
@@ -39,7 +39,8 @@ def fit(
     Args:
         scheduler: a torch LR scheduler, or a fvcore ``ParamScheduler`` (a multiplier over the base LR).
         weights: path or URL of the initial weights; empty for none.
-        load_parts: loads parts of a model from other files on top of ``weights``; not called where a run goes on.
+        load_parts: loads parts of a model from other files on top of ``weights``, of which it gets the report; not
+            called where a run goes on.
         resume: go on from the last checkpoint in ``output_dir``, if there is one.
         evaluate: gives ``{group: {figure: value}}`` on the main process; called on every rank.
         eval_period: iterations between evaluations; 0 for one at the end only.
@@ -77,7 +78,7 @@ def fit(
     resumed = resume and checkpointer.last_file() != ""
     checkpointer.resume_or_load(weights, resume=resumed)
     if load_parts and not resumed:
-        load_parts(unwrap(checkpointer.model))
+        load_parts(unwrap(checkpointer.model), checkpointer.report)
     if ema:
         ema.start()
     start_iter = trainer.iter + 1 if resumed else 0  # a checkpoint names the last iteration that is in it

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..separate_networks import SeparateTaskNetworks
 from .checkpoint import LoadReport
+from .parts import find_parts, parameters_of
 from .weights_file import WeightsError, fetch, read_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,38 @@ class Part:
     prefixes: tuple[str, ...]
     below: str = ""
     optional: tuple[str, ...] = ()
+
+
+def load_initial_parts(cfg: CfgNode, model: nn.Module, report: LoadReport) -> None:
+    """:func:`load_parts`, and a check that nothing random is frozen for the whole of a run.
+
+    Args:
+        report: of MODEL.WEIGHTS.
+
+    Raises:
+        WeightsError: as :func:`load_parts`; or SOLVER.MTL.SCHEDULE.FREEZE holds, from the first step to the last, a
+            part that MODEL.WEIGHTS and MODEL.MTL.INIT lack.
+    """
+    load_parts(cfg, model)
+    if not report.path:
+        return
+    state = model.state_dict()
+    given = {key for part in parts_of(cfg, model) for key in state if _is_of(part, key)}
+    lacking = {*report.missing, *(key for key, _, _ in report.reinitialised)} - given
+    parts, names = find_parts(model), {p: name for name, p in model.named_parameters()}
+    for entry in cfg.SOLVER.MTL.SCHEDULE.FREEZE:
+        if entry["FROM"] == 0 and entry["TO"] in (-1, cfg.SOLVER.MAX_ITER):
+            random = [names[p] for p in parameters_of(parts[entry["PART"]]) if names[p] in lacking]
+            if random:
+                raise WeightsError(
+                    f"SOLVER.MTL.SCHEDULE.FREEZE holds {entry['PART']} in the whole run, but MODEL.WEIGHTS "
+                    f"{report.path} lacks {random[0]}, so that it would stay random: name a checkpoint that has it, "
+                    f"here or in {_KEY}, or let the part be trained."
+                )
+
+
+def _is_of(part: Part, key: str) -> bool:
+    return key.startswith(part.below) and key.removeprefix(part.below).startswith(part.prefixes)
 
 
 def load_parts(cfg: CfgNode, model: nn.Module) -> list[LoadReport]:

@@ -23,7 +23,7 @@ from .defaults import setup
 from .ema import ModelEma
 from .evaluation import evaluate_datasets, require_test_sets
 from .fit import fit
-from .initial_weights import load_parts
+from .initial_weights import load_initial_parts
 from .launch import create_ddp
 from .lr_schedule import PartRatesWriter, build_lr_scheduler
 from .mapper import build_train_mapper
@@ -103,7 +103,7 @@ def train(
         max_iter=cfg.SOLVER.MAX_ITER,
         output_dir=cfg.OUTPUT_DIR,
         weights=cfg.MODEL.WEIGHTS,
-        load_parts=partial(load_parts, cfg),
+        load_parts=partial(load_initial_parts, cfg),
         resume=resume,
         evaluate=evaluation,
         eval_period=cfg.TEST.EVAL_PERIOD,

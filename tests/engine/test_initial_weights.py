@@ -9,7 +9,8 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from mtl_d2.engine import run
-from mtl_d2.engine.initial_weights import WeightsError, average, load_parts
+from mtl_d2.engine.checkpoint import load_weights
+from mtl_d2.engine.initial_weights import WeightsError, average, load_initial_parts, load_parts
 from mtl_d2.testing import ALL_TASKS, tiny_cfg, toy_dataset
 
 SEPARATE = {"MODEL.META_ARCHITECTURE": "SeparateTaskNetworks"}
@@ -114,6 +115,24 @@ def test_what_cannot_be_loaded_is_named_with_part_and_file(tmp_path: Path, overr
     with pytest.raises(WeightsError, match=message):
         load_parts(cfg, model)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("to", [-1, 40])
+def test_a_part_that_no_checkpoint_has_is_not_frozen_for_a_whole_run(tmp_path: Path, to: int) -> None:
+    file, edge_file = (save(tmp_path, task, 1)[0] for task in ("sem_seg", "edge"))
+
+    def load(part: str, to: int, weights: str = file, **overrides) -> None:
+        freeze = {"SOLVER.MTL.SCHEDULE.FREEZE": [{"PART": part, "FROM": 0, "TO": to}], "SOLVER.MAX_ITER": 40}
+        cfg, joint = build(("sem_seg", "edge"), **freeze, **overrides)
+        load_initial_parts(cfg, joint, load_weights(joint, weights))
+
+    message = rf"FREEZE holds edge in the whole run, but MODEL.WEIGHTS {file} lacks edge_head\..*INIT, or let the part"
+    with pytest.raises(WeightsError, match=message):
+        load("edge", to)
+    load("edge", 20)
+    load("sem_seg", to)
+    load("edge", to, weights="")  # from scratch
+    load("edge", to, **{"MODEL.MTL.INIT.HEADS": {"edge": edge_file}})
 
 
 def test_a_run_starts_from_the_parts_and_a_resumed_one_does_not(tmp_path: Path) -> None:
