@@ -18,7 +18,7 @@ from .edge_regression import (
     total_variation_edges,
 )
 from .edge_tracing import tracing_loss
-from .focal import check_focal, focal_prior_bias, softmax_focal_loss
+from .focal import check_focal, focal_prior_bias, sigmoid_focal_loss, softmax_focal_loss
 from .hard_examples import HardPixels, hardest
 from .iou import iou_loss
 
@@ -48,6 +48,7 @@ __all__ = [
     "multi_label_bce_loss",
     "multi_label_focal_loss",
     "rcf_loss",
+    "sigmoid_focal_loss",
     "softmax_focal_loss",
     "squared_edge_error",
     "structure_edges",

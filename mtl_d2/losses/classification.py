@@ -2,10 +2,10 @@
 
 import torch
 import torch.nn.functional as F
-from fvcore.nn import sigmoid_focal_loss
 from torch import Tensor
 
 from ._reduce import at_least_float32, check_weight
+from .focal import sigmoid_focal_loss
 
 _FLOOR = 1e-12  # a power below 1 has an infinite slope at 0; below the floor the slope is 0
 
@@ -33,7 +33,7 @@ def multi_label_focal_loss(
 ) -> Tensor:
     """Mean sigmoid focal loss over the known labels.
 
-    "Focal Loss for Dense Object Detection" (Lin et al. 2017), equation 5, by fvcore.
+    "Focal Loss for Dense Object Detection" (Lin et al. 2017), equation 5.
 
     Args:
         logits, targets, weight: see :func:`multi_label_bce_loss`.
@@ -46,7 +46,7 @@ def multi_label_focal_loss(
     if gamma < 0:
         raise ValueError(f"multi_label_focal_loss: gamma is {gamma}, expected >= 0")
     logits, labels = _known_part(logits, targets)
-    return _known_mean(sigmoid_focal_loss(logits, labels, alpha, gamma), targets, weight)
+    return _known_mean(sigmoid_focal_loss(logits, labels, alpha=alpha, gamma=gamma), targets, weight)
 
 
 def asymmetric_loss(

@@ -12,11 +12,11 @@ backward pass: 16 (36) MiB for 1024x1024.
 """
 
 import torch.nn.functional as F
-from fvcore.nn import sigmoid_focal_loss
 from torch import Tensor
 
 from ._reduce import at_least_float32, image_mean
 from .dice import binary_dice_loss
+from .focal import sigmoid_focal_loss
 
 IGNORE = 255
 

@@ -1,12 +1,37 @@
-"""Focal loss over softmax probabilities, for dense maps. The sigmoid form is fvcore.nn.sigmoid_focal_loss."""
+"""Focal loss over softmax probabilities, for dense maps, and over sigmoids."""
 
 import math
 
 import torch
 import torch.nn.functional as F
+from fvcore.nn import sigmoid_focal_loss as fvcore_focal_loss
 from torch import Tensor
 
 from ._reduce import at_least_float32, check_weight, total_weight
+
+_FLOOR = 1e-12  # of 1 - p_t: for gamma < 1 the power has an infinite slope at 0; below the floor the slope is 0
+
+
+def sigmoid_focal_loss(logits: Tensor, targets: Tensor, *, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+    """FL(p_t) = -alpha_t (1 - p_t)^gamma log(p_t), with p_t the sigmoid probability of the target.
+
+    "Focal Loss for Dense Object Detection" (Lin et al. 2017), equation 5. fvcore's, but for an exponent between 0 and
+    1, for which that one's gradient is NaN where a sigmoid is saturated.
+
+    Args:
+        logits: any shape and float type; float32 is used inside.
+        targets: of that shape, in {0, 1}.
+        alpha: weight of the positives, 1 - alpha that of the negatives; below 0 for none.
+        gamma: focusing exponent, >= 0.
+
+    Returns:
+        The losses, of that shape.
+    """
+    if not 0 < gamma < 1:
+        return fvcore_focal_loss(logits, targets, alpha=alpha, gamma=gamma)
+    cross_entropy = fvcore_focal_loss(logits, targets, alpha=alpha, gamma=0)
+    distance = (logits.float().sigmoid() - targets.float()).abs()  # 1 - p_t
+    return cross_entropy * distance.clamp(min=_FLOOR) ** gamma
 
 
 def softmax_focal_loss(
@@ -42,8 +67,7 @@ def softmax_focal_loss(
     loss = cross_entropy
     if gamma > 0:
         one_minus_pt = -torch.expm1(-cross_entropy)
-        # For gamma < 1 the power has an infinite slope at 0; below the floor the slope is 0.
-        loss = loss * one_minus_pt.clamp(min=1e-12) ** gamma
+        loss = loss * one_minus_pt.clamp(min=_FLOOR) ** gamma
     if weight is not None:
         weight = weight.to(loss)
         loss = loss * weight[targets.masked_fill(targets == ignore_index, 0)]

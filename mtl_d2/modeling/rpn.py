@@ -11,12 +11,14 @@ from detectron2.modeling.box_regression import _dense_box_regression_loss
 from detectron2.modeling.proposal_generator import PROPOSAL_GENERATOR_REGISTRY, RPN
 from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils.events import get_event_storage
-from fvcore.nn import sigmoid_focal_loss
 from torch import Tensor, nn
 
-from mtl_d2.losses import check_focal, focal_prior_bias, iou_loss
+from mtl_d2.losses import check_focal, focal_prior_bias, iou_loss, sigmoid_focal_loss
 
 from .crowds import in_crowd
+from .finite import split_finite
+
+_NO_PROPOSAL = -1e8  # a logit below all others
 
 
 @PROPOSAL_GENERATOR_REGISTRY.register()
@@ -112,8 +114,21 @@ class MultiTaskRPN(RPN):
         pred_anchor_deltas: list[Tensor],
         gt_boxes: list[Tensor],
     ) -> dict[str, Tensor]:
-        """See RPN.losses, whose arguments and keys these are."""
-        logits, deltas = _float32(pred_objectness_logits), _float32(pred_anchor_deltas)
+        """See RPN.losses, whose arguments and keys these are; an infinite or NaN prediction is a NaN, not an error."""
+        deltas, marks = map(list, zip(*map(split_finite, _float32(pred_anchor_deltas)), strict=True))
+        losses = self._losses(anchors, _float32(pred_objectness_logits), gt_labels, deltas, gt_boxes)
+        positive = (torch.stack(gt_labels) == 1).unsqueeze(-1)
+        losses["loss_rpn_loc"] = losses["loss_rpn_loc"] + torch.where(positive, cat(marks, dim=1), 0.0).sum()
+        return losses
+
+    def _losses(
+        self,
+        anchors: list[Boxes],
+        logits: list[Tensor],
+        gt_labels: list[Tensor],
+        deltas: list[Tensor],
+        gt_boxes: list[Tensor],
+    ) -> dict[str, Tensor]:
         if (self.objectness_loss, self.positive_weight) == ("ce", 1) and self.box_reg_loss_type != "iou":
             return super().losses(anchors, logits, gt_labels, deltas, gt_boxes)
         labels = torch.stack(gt_labels)  # (N, R): 1 positive, 0 negative, -1 ignored
@@ -164,10 +179,21 @@ class MultiTaskRPN(RPN):
         pred_anchor_deltas: list[Tensor],
         image_sizes: list[tuple[int, int]],
     ) -> list[Instances]:
-        """See RPN.predict_proposals. In float32: bf16 has 8 bits for a coordinate."""
-        return super().predict_proposals(
-            anchors, _float32(pred_objectness_logits), _float32(pred_anchor_deltas), image_sizes
-        )
+        """See RPN.predict_proposals. In float32: bf16 has 8 bits for a coordinate.
+
+        What is infinite or NaN is no proposal; in training too, where Detectron2's raises an error, so that the losses
+        tell what became so.
+        """
+        logits, deltas = _float32(pred_objectness_logits), _float32(pred_anchor_deltas)
+        if self.training:
+            logits = [torch.nan_to_num(x, nan=_NO_PROPOSAL, posinf=_NO_PROPOSAL, neginf=_NO_PROPOSAL) for x in logits]
+        return super().predict_proposals(anchors, logits, deltas, image_sizes)
+
+    def _decode_proposals(self, anchors: list[Boxes], pred_anchor_deltas: list[Tensor]) -> list[Tensor]:
+        proposals = super()._decode_proposals(anchors, pred_anchor_deltas)
+        if self.training:  # boxes without an area are dropped
+            proposals = [torch.where(x.isfinite().all(-1, keepdim=True), x, 0.0) for x in proposals]
+        return proposals
 
 
 def _checked_weight(weight: float) -> float:

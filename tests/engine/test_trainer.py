@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.engine import HookBase
+from detectron2.modeling import build_model
 from detectron2.solver import LRMultiplier
 from detectron2.utils import comm
 from fvcore.common.param_scheduler import CosineParamScheduler
@@ -22,6 +23,7 @@ from mtl_d2.engine.launch import create_ddp, launch, unwrap
 from mtl_d2.engine.optimizer import gradient_clipper
 from mtl_d2.engine.trainer import MultiTaskTrainer, seed_step
 from mtl_d2.engine.weights_file import WeightsError
+from mtl_d2.testing import random_batched_inputs, tiny_cfg
 
 from .toy import ToyNetwork, batches, labelled_images, multitask_network, toy_network
 
@@ -225,6 +227,29 @@ def test_a_bad_step_between_good_ones_does_not_stop_the_run(tmp_path: Path) -> N
     model.forward = every_other
     run(trainer, 6, tmp_path)
     assert trainer.bad_steps.total == 3
+
+
+@pytest.mark.parametrize("box_loss", ["smooth_l1", "giou"])
+@pytest.mark.parametrize("hard_regions", [False, True])
+def test_a_network_of_instances_skips_a_step_whose_predictions_are_not_finite(
+    box_loss: str, hard_regions: bool, tmp_path: Path, caplog
+) -> None:
+    keys = ("MODEL.RPN.BBOX_REG_LOSS_TYPE", "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE")
+    ohem = {"MODEL.MTL.ROI_HEADS.OHEM.ENABLED": hard_regions}
+    model = build_model(tiny_cfg(("instance",), **dict.fromkeys(keys, box_loss), **ohem))
+
+    def load(start: int):
+        for step in range(start, 9):
+            batch = random_batched_inputs(2, tasks=("instance",))
+            if step == 1:
+                batch[0]["image"] = batch[0]["image"].float().index_fill(1, torch.tensor([3]), float("inf"))
+            yield batch
+
+    trainer = make_trainer(model, load=load)
+    with caplog.at_level(logging.WARNING):
+        run(trainer, 3, tmp_path)
+    assert trainer.bad_steps.total == 1 and "(task 'instance') = nan" in caplog.text
+    assert (tmp_path / "model_final.pth").is_file()
 
 
 def overflow_above(trainer: MultiTaskTrainer, weight: torch.nn.Parameter, scale: float) -> None:

@@ -11,6 +11,7 @@ from mtl_d2.losses import asymmetric_loss, multi_label_bce_loss, multi_label_foc
 
 UNKNOWN = -1
 LOSSES = [multi_label_bce_loss, multi_label_focal_loss, asymmetric_loss, partial(asymmetric_loss, gamma_neg=0.5)]
+SLOW_FOCUS = partial(multi_label_focal_loss, gamma=0.5)  # whose slope is infinite at a saturated sigmoid
 
 
 def logit(p: float) -> float:
@@ -61,17 +62,18 @@ def test_the_gradient_is_right(loss):
     assert torch.autograd.gradcheck(lambda x: loss(x, targets), logits.requires_grad_())
 
 
-def test_the_focal_gradient_is_that_of_the_formula():  # fvcore's is of float32, which gradcheck cannot take
+@pytest.mark.parametrize("gamma", [2.0, 1.0, 0.5])
+def test_the_focal_gradient_is_that_of_the_formula(gamma):  # in float32, which gradcheck cannot take
     logits, targets = batch()
     logits.requires_grad_()
     p_t = torch.where(targets == 1, logits.sigmoid(), 1 - logits.sigmoid())
     alpha = torch.where(targets == 1, 0.25, 0.75)
-    expected = torch.autograd.grad((-alpha * (1 - p_t) ** 2 * p_t.log())[targets >= 0].mean(), logits)[0]
-    found = torch.autograd.grad(multi_label_focal_loss(logits, targets), logits)[0]
+    expected = torch.autograd.grad((-alpha * (1 - p_t) ** gamma * p_t.log())[targets >= 0].mean(), logits)[0]
+    found = torch.autograd.grad(multi_label_focal_loss(logits, targets, gamma=gamma), logits)[0]
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", [*LOSSES, SLOW_FOCUS])
 def test_extreme_and_half_precision_logits_are_finite_in_float32(loss):
     logits = torch.tensor([[500.0, -500], [500, -500]], dtype=torch.bfloat16, requires_grad=True)
     value = loss(logits, torch.tensor([[1.0, 0], [0, 1]]))

@@ -219,6 +219,29 @@ def test_weighted_losses_are_finite_and_attached_without_what_they_weigh(rcnn_cf
     assert losses["loss_cls"] >= 0 and (len(gt_classes) == 2 or losses["loss_cls"] == 0)
 
 
+@pytest.mark.parametrize("gt_classes", [(3, 3), (0, 2, 3)], ids=["no foreground", "foreground"])
+def test_the_scale_of_the_weights_of_focal_does_not_matter(rcnn_cfg, gt_classes):
+    losses = [
+        run(weighted(rcnn_cfg, [scale * w for w in (1.0, 0.5, 2.0, 4.0)], "focal"), [make_proposals(*gt_classes)])[1]
+        for scale in (1, 100)
+    ]
+    assert losses[0]["loss_cls"].item() == pytest.approx(losses[1]["loss_cls"].item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("box_loss", ["smooth_l1", "giou", "diou", "ciou", "iou"])
+def test_a_box_that_is_not_a_number_is_a_loss_that_is_not(rcnn_cfg, box_loss):
+    rcnn_cfg.MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE = box_loss
+    predictor, proposals = build(rcnn_cfg), [make_proposals(0, 2, 3)]
+    scores, deltas = predictor(torch.randn(3, 16, generator=torch.Generator().manual_seed(2)))
+    for region, finite in ((1, False), (2, True)):  # of the background no box is asked
+        broken = deltas.clone()
+        broken[region] = float("nan")
+        with EventStorage():
+            loss = predictor.losses((scores, broken), proposals)["loss_box_reg"]
+        assert loss.isfinite() == finite
+        assert predictor.region_losses((scores, broken), proposals).isfinite().all()
+
+
 def test_a_wrong_number_of_weights_says_what_the_last_is_for(rcnn_cfg):
     with pytest.raises(ValueError, match=r"CLASS_WEIGHTS has 3 numbers, expected 4: .* one for the background"):
         weighted(rcnn_cfg, [1.0, 1, 1])

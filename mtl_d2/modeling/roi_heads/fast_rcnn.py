@@ -9,12 +9,13 @@ from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec, cat, ciou_loss, diou_loss
 from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
 from detectron2.structures import Instances
-from fvcore.nn import giou_loss, sigmoid_focal_loss, smooth_l1_loss
+from fvcore.nn import giou_loss, smooth_l1_loss
 from torch import Tensor
 
-from mtl_d2.losses import check_focal, focal_prior_bias, iou_loss, masked_cross_entropy
+from mtl_d2.losses import check_focal, focal_prior_bias, iou_loss, masked_cross_entropy, sigmoid_focal_loss
 
 from ..class_weights import ClassWeights, Weights
+from ..finite import split_finite
 
 NO_CLASS = -1  # of a target that is ignored: no region here is
 _OVERLAP_LOSSES: dict[str, Callable[..., Tensor]] = {
@@ -113,13 +114,16 @@ class MultiTaskFastRCNNOutputLayers(FastRCNNOutputLayers):
         return scores if self.cls_loss == "ce" else F.pad(scores[:, : self.num_classes], (0, 1))
 
     def _focal_loss(self, scores: Tensor, gt_classes: Tensor, weights: Tensor | None) -> Tensor:
-        """Sum over (R, K) / max(foreground regions, 1), of weighted regions where there are weights."""
+        """Sum over (R, K) / max(foreground regions, 1), of weighted regions where there are weights.
+
+        Without foreground that is one region of mean weight: the scale of the weights does not matter.
+        """
         loss, foreground = self._sigmoid_focal(scores, gt_classes), gt_classes < self.num_classes
         if weights is None:
             return loss.sum() / foreground.sum().clamp(min=1)
         weight = weights[gt_classes]
         total = (weight * foreground).sum()
-        return (loss * weight[:, None]).sum() / torch.where(total > 0, total, 1)
+        return (loss * weight[:, None]).sum() / torch.where(total > 0, total, weights.mean())
 
     def _sigmoid_focal(self, scores: Tensor, gt_classes: Tensor) -> Tensor:
         """(R, K), from (R, K + 1) and (R,) in [0, K], K for background."""
@@ -144,17 +148,24 @@ class MultiTaskFastRCNNOutputLayers(FastRCNNOutputLayers):
             class_losses = self._sigmoid_focal(scores, gt_classes).sum(1)
         boxes = cat([p.proposal_boxes.tensor for p in proposals], dim=0)
         gt_boxes = cat([(p.gt_boxes if p.has("gt_boxes") else p.proposal_boxes).tensor for p in proposals], dim=0)
-        foreground, box_losses = self._foreground_box_losses(boxes, gt_boxes, deltas, gt_classes)
+        foreground, box_losses = self._foreground_box_losses(boxes, gt_boxes, split_finite(deltas)[0], gt_classes)
         losses = class_losses * self.loss_weight.get("loss_cls", 1.0)
         losses[foreground] += box_losses * self.loss_weight.get("loss_box_reg", 1.0)
         return losses
 
     def box_reg_loss(self, proposal_boxes: Tensor, gt_boxes: Tensor, pred_deltas: Tensor, gt_classes: Tensor) -> Tensor:
-        """See FastRCNNOutputLayers.box_reg_loss; "iou" is normalised as the others are, by all regions."""
-        if self.box_reg_loss_type != "iou":
-            return super().box_reg_loss(proposal_boxes, gt_boxes, pred_deltas, gt_classes)
-        _, losses = self._foreground_box_losses(proposal_boxes, gt_boxes, pred_deltas, gt_classes)
-        return losses.sum() / max(gt_classes.numel(), 1)
+        """See FastRCNNOutputLayers.box_reg_loss; "iou" is normalised as the others are, by all regions.
+
+        An infinite or NaN prediction of a foreground region is a NaN, not an error.
+        """
+        deltas, marks = split_finite(pred_deltas)
+        if self.box_reg_loss_type == "iou":
+            _, losses = self._foreground_box_losses(proposal_boxes, gt_boxes, deltas, gt_classes)
+            loss = losses.sum() / max(gt_classes.numel(), 1)
+        else:
+            loss = super().box_reg_loss(proposal_boxes, gt_boxes, deltas, gt_classes)
+        foreground = (gt_classes >= 0) & (gt_classes < self.num_classes)
+        return loss + torch.where(foreground[:, None], marks, 0.0).sum()
 
     def _foreground_box_losses(
         self, proposal_boxes: Tensor, gt_boxes: Tensor, pred_deltas: Tensor, gt_classes: Tensor
