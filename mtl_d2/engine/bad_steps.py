@@ -57,8 +57,9 @@ class BadSteps:
         if self.in_a_row >= self.max_in_a_row:
             raise DivergedError(
                 f"{self.in_a_row} steps in a row were skipped (SOLVER.MTL.MAX_BAD_STEPS), because losses or "
-                f"gradients became infinite or NaN; the last at {self._last}. Lower SOLVER.BASE_LR, warm up for "
-                "longer, or clip gradients; then --resume."
+                f"gradients became infinite or NaN; the last at {self._last}. Clip gradients "
+                "(SOLVER.CLIP_GRADIENTS), then --resume; or lower SOLVER.BASE_LR or warm up for longer in another "
+                "OUTPUT_DIR, from MODEL.WEIGHTS of this one: a run that goes on keeps its rates."
             )
 
 

@@ -5,7 +5,7 @@ from detectron2.config import CfgNode
 from detectron2.layers.batch_norm import NaiveSyncBatchNorm
 from torch import nn
 
-from ..balancing import MissingExtraError, build_balancer
+from ..balancing import GradientBalancer, MissingExtraError, build_balancer
 from ..data.mixing import check_settings
 from ..separate_networks import SeparateTaskNetworks
 from ..tasks import get_task, known_tasks
@@ -20,6 +20,8 @@ from .stages import read_stages
 from .task_schedule import TaskSchedule
 from .task_step import check_step, part_size
 from .trial_network import build_trial
+
+_SYNCHRONISED = nn.SyncBatchNorm | NaiveSyncBatchNorm
 
 
 def check_solver(cfg: CfgNode, processes: int = 1) -> None:
@@ -59,11 +61,33 @@ def _check_norms(network: nn.Module) -> None:
     """A process without labels of a task leaves out its head, for whose statistics the others would wait for ever."""
     for task, branch in getattr(network, "branches", {}).items():
         for name, part in branch.owned_modules.items():
-            if any(isinstance(module, nn.SyncBatchNorm | NaiveSyncBatchNorm) for module in part.modules()):
+            if any(isinstance(module, _SYNCHRONISED) for module in part.modules()):
                 raise ValueError(
                     f"{name}, of the task {task!r}, has a synchronised batch norm, for which all processes wait though "
                     "those without its labels leave it out: take GN or BN as its NORM."
                 )
+
+
+def _check_trunk_norms(cfg: CfgNode, schedule: TaskSchedule) -> None:
+    """Where a process may leave out the trunk's backward pass, or the neck's forward pass, of a task."""
+    network = build_trial(cfg)
+    balancer = getattr(network, "balancer", None)
+    changing = any({*schedule.active(step)} != {*schedule.tasks} for step in schedule.distinct_steps())
+    reasons = {
+        "MODEL.META_ARCHITECTURE SeparateTaskNetworks": isinstance(network, SeparateTaskNetworks),
+        "a SOLVER.MTL.SCHEDULE or PARTS that let tasks come and go": changing,
+        f"MODEL.MTL.BALANCER.NAME {cfg.MODEL.MTL.BALANCER.NAME}": isinstance(balancer, GradientBalancer),
+    }
+    why = next((reason for reason, holds in reasons.items() if holds), "")
+    of_neck = why or ("MODEL.MTL.BALANCER.COSINE_PERIOD" if cfg.MODEL.MTL.BALANCER.COSINE_PERIOD else "")
+    for name, module in network.named_modules():
+        part = next((part for part in ("backbone", "neck") if part in name.split(".")), "")
+        reason = {"backbone": why, "neck": of_neck}.get(part, "")
+        if reason and isinstance(module, _SYNCHRONISED):
+            raise ValueError(
+                f"{name} is a synchronised batch norm, for which all processes wait though with {reason} one without "
+                "labels of a task leaves out its pass: take FrozenBN, GN or BN as the NORM of backbone and neck."
+            )
 
 
 def _check_run(cfg: CfgNode, processes: int) -> None:
@@ -79,7 +103,9 @@ def _check_run(cfg: CfgNode, processes: int) -> None:
     BadSteps(solver.MTL.MAX_BAD_STEPS)
     check_step(solver.MTL.ACCUMULATE_STEPS, cfg.MODEL.MTL.BALANCER.COSINE_PERIOD)
     _check_batch(cfg, processes)
-    TaskSchedule.from_config(cfg)
+    schedule = TaskSchedule.from_config(cfg)
+    if processes > 1:
+        _check_trunk_norms(cfg, schedule)
     if SeparateTaskNetworks.__name__ == cfg.MODEL.META_ARCHITECTURE:
         _check_separate(cfg)
     for part in solver.MTL.PARTS if has_own_settings(cfg) else ():

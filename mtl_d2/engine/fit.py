@@ -7,6 +7,7 @@ from typing import Any
 
 from detectron2.engine import HookBase, hooks
 from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
 from torch import nn
 
 from .checkpoint import LoadReport, MultiTaskCheckpointer
@@ -14,6 +15,7 @@ from .ema import ModelEma
 from .hooks import BestCheckpointer, build_progress_hooks
 from .launch import unwrap
 from .trainer import DivergedError, MultiTaskTrainer
+from .weights_file import WeightsError
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +52,7 @@ def fit(
         more_hooks: called before those that save, evaluate and write.
 
     Raises:
+        WeightsError: see :meth:`.MultiTaskCheckpointer.resume_or_load`; or the run has more iterations than that.
         DivergedError: too many steps in a row had to be skipped; a checkpoint with the weights from before is written.
             On every rank.
     """
@@ -61,7 +64,7 @@ def fit(
     if best_metric and evaluate:
         higher = is_higher_better(trainer.model, best_metric)
         best = [BestCheckpointer(eval_period, checkpointer, best_metric, higher_is_better=higher)]
-    saving = hooks.PeriodicCheckpointer(checkpointer, checkpoint_period or max_iter)
+    saving = hooks.PeriodicCheckpointer(checkpointer, checkpoint_period or max_iter + 1)
     # The checkpoint is saved before the evaluation, so that one that fails costs no training.
     trainer.register_hooks(
         [
@@ -82,10 +85,15 @@ def fit(
     if ema:
         ema.start()
     start_iter = trainer.iter + 1 if resumed else 0  # a checkpoint names the last iteration that is in it
-    if start_iter >= max_iter:
+    if start_iter > max_iter:
+        raise WeightsError(
+            f"The run in {output_dir} has {start_iter} iterations, more than SOLVER.MAX_ITER (train.max_iter of a "
+            f"LazyConfig), {max_iter}: say the longer one, or score it with --eval-only."
+        )
+    if start_iter == max_iter:
         logger.info("The run in %s has its %d iterations already: only its evaluation is done.", output_dir, max_iter)
         if evaluate:
-            evaluate()
+            _end_again(trainer, max_iter)
         return
     trainer.open_loader(start_iter)
     try:
@@ -95,6 +103,19 @@ def fit(
             checkpointer.save(f"model_{trainer.iter:07d}")
         comm.synchronize()  # a process that ends with an error ends the others, and the writing must be done by then
         raise
+
+
+def _end_again(trainer: MultiTaskTrainer, max_iter: int) -> None:
+    """What comes after the last step of a run: the evaluation, the best weights by it, and its figures in the log."""
+    trainer.iter = trainer.start_iter = trainer.max_iter = max_iter
+    last = [
+        hook for hook in trainer._hooks if isinstance(hook, hooks.EvalHook | BestCheckpointer | hooks.PeriodicWriter)
+    ]
+    with EventStorage(max_iter - 1) as trainer.storage:
+        for hook in last:
+            hook.before_train()
+        for hook in last:
+            hook.after_train()
 
 
 def _build_checkpointer(trainer: MultiTaskTrainer, output_dir: str, ema: ModelEma | None) -> MultiTaskCheckpointer:

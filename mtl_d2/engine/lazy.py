@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     cfg = load_config(args)
     check_device(cfg.train.device, "train.device=cpu")
     if cfg.train.get("seed", -1) < 0:
-        cfg.train.seed = draw_seed(cfg.train.output_dir if args.resume else "")
+        cfg.train.seed = draw_seed(cfg.train.output_dir if args.resume or args.eval_only else "")
     start_logging(cfg, args, cfg.train.output_dir)
     model = instantiate(cfg.model).to(cfg.train.device)
     if args.eval_only:

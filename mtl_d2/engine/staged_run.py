@@ -14,6 +14,7 @@ from detectron2.utils import comm
 
 from ..data.datasets import resolve_datasets
 from ..data.preflight import preflight
+from .class_weights import FILE as CLASS_COUNTS
 from .record import RunRecord, portable_word, read_record, write_record
 from .stages import AVERAGE, Stage, read_stages
 from .weights_file import read_torch_file, write_torch_file
@@ -138,7 +139,7 @@ def _forget(output_dir: str, stages: Sequence[Stage]) -> None:
     if comm.is_main_process():
         Path(output_dir, _TAG).unlink(missing_ok=True)
         for stage in stages:
-            for name in (_TAG, _RECORD):
+            for name in (_TAG, _RECORD, CLASS_COUNTS):
                 Path(_path(stage, name)).unlink(missing_ok=True)
     comm.synchronize()
 

@@ -236,10 +236,22 @@ class MultiTaskTrainer(TrainerBase):
         name = type(self.optimizer).__name__
         if (earlier := state_dict.get("optimizer_name", name)) != name:
             raise ValueError(f"SOLVER.MTL.OPTIMIZER gives {name}, but the checkpoint has the state of {earlier}")
+        wanted = [dict(group) for group in self.optimizer.param_groups]
         try:
             self.optimizer.load_state_dict(state_dict["optimizer"])
         except ValueError as error:
             raise ValueError(f"the optimizer's groups are others, as of other SOLVER.MTL.PARTS ({error})") from error
+        for key in ("initial_lr", "weight_decay", "momentum", "betas"):
+            for own, earlier in zip(wanted, self.optimizer.param_groups, strict=True):
+                if key in own and key in earlier and own[key] != earlier[key]:
+                    logger.warning(
+                        "--resume goes on with the optimizer's options of the checkpoint, such as %s %s, not with "
+                        "those of the config, such as %s: start another OUTPUT_DIR from MODEL.WEIGHTS for these.",
+                        key,
+                        earlier[key],
+                        own[key],
+                    )
+                    return
 
 
 def peak_memory_mib(device: torch.device | str) -> float | None:

@@ -9,6 +9,7 @@ from mtl_d2.engine.command_line import main
 from mtl_d2.testing import toy_dataset
 
 QUICK = ["--config-file", "configs/quick/shapes.yaml"]
+SYNCHRONISED = ("--num-gpus", "2", "MODEL.FPN.NORM", "SyncBN", "SOLVER.IMS_PER_BATCH", "2")
 
 
 FLOAT16 = ("SOLVER.AMP.ENABLED", "True", "SOLVER.MTL.AMP_DTYPE")
@@ -103,6 +104,8 @@ def test_a_balancer_that_cannot_be_had(option, sentence, monkeypatch):
             ("--num-gpus", "2", "MODEL.MTL.EDGE_HEAD.NORM", "SyncBN", "SOLVER.IMS_PER_BATCH", "2"),
             "edge_head, of the task 'edge', has a synchronised batch norm",
         ),
+        ((*SYNCHRONISED, "SOLVER.MTL.SCHEDULE.NAME", "alternating"), "norm is a synchronised .* tasks come and go one"),
+        ((*SYNCHRONISED, "MODEL.MTL.BALANCER.NAME", "gradnorm"), "is a synchronised .*BALANCER.NAME gradnorm one"),
         (("--num-gpus", "2", "MODEL.DEVICE", "cuda:1"), "the device is 'cuda:1', but 2 processes have one each"),
         (("--num-gpus", "2", "SOLVER.IMS_PER_BATCH", "3"), "IMS_PER_BATCH: found 3, expected a multiple of .*, 2"),
         (("--num-gpus", "2", "SOLVER.MTL.ACCUMULATE_STEPS", "2"), "ACCUMULATE_STEPS is 2, .* the 1 images"),
@@ -138,6 +141,13 @@ def test_what_cannot_be_trained_ends_before_a_process_starts(options, sentence, 
     switches = options[:2] if options[0].startswith("--") else ()
     with pytest.raises(SystemExit, match=sentence):
         main([*QUICK, *switches, "MODEL.DEVICE", "cpu", *options[len(switches) :]])
+
+
+def test_a_synchronised_trunk_is_for_joint_training_on_losses(monkeypatch):
+    started = []
+    monkeypatch.setattr("mtl_d2.engine.command_line.launch", lambda *args, **kwargs: started.append(args))
+    main([*QUICK, *SYNCHRONISED[:2], "MODEL.DEVICE", "cpu", *SYNCHRONISED[2:]])
+    assert started
 
 
 def test_an_evaluation_does_not_ask_for_what_a_training_needs(monkeypatch):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from detectron2.config import CfgNode
 from omegaconf import OmegaConf
 
@@ -130,6 +131,21 @@ def test_several_test_sets_are_nested_by_name_and_none_is_an_error(dataset: str,
         }
     with pytest.raises(ValueError, match="DATASETS.TEST is empty"):
         evaluate(config(dataset, tmp_path, **{"DATASETS.TEST": ()}), model)
+
+
+def test_a_drawn_seed_of_a_lazy_config_outlives_an_evaluation(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(lazy, "load_for_evaluation", lambda *args, **kwargs: {})
+    monkeypatch.setattr(lazy, "evaluate", lambda cfg, model: argparse.Namespace(results={}))
+    monkeypatch.setattr(lazy, "train", lambda *args, **kwargs: {})
+    seeds = []
+    monkeypatch.setattr(lazy, "instantiate", lambda model: torch.nn.Identity())
+    for eval_only in (False, True):
+        opts = ["train.seed=-1", f"train.output_dir={tmp_path}"]
+        demo = "configs/shapes/lazy_demo.py"
+        lazy.run(argparse.Namespace(config_file=demo, opts=opts, resume=False, eval_only=eval_only))
+        seeds.append(yaml.safe_load((tmp_path / "config.yaml").read_text())["train"]["seed"])
+        (tmp_path / "last_checkpoint").touch()
+    assert seeds[0] == seeds[1] >= 0
 
 
 def test_a_lazy_config_trains_resumes_and_records(dataset: str, tmp_path: Path) -> None:

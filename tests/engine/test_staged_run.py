@@ -139,9 +139,12 @@ def test_a_run_that_starts_anew_does_not_take_the_stages_of_an_earlier_one(datas
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
+    counts = tmp_path / "second" / "class_counts.json"  # of labels that may have been others then
+    counts.write_text("{}")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(run, "fit", stop)
         run.train(config(dataset, tmp_path, *stages, SEED=2))
+    assert not counts.exists()
     run.train(config(dataset, tmp_path, *stages, SEED=2), resume=True)
     run.train(config(dataset, tmp_path / "anew", *stages, SEED=2))
     assert_same(weights(tmp_path), weights(tmp_path / "anew"))

@@ -73,6 +73,43 @@ def test_a_run_does_not_resume_one_of_another_optimizer_or_of_other_groups(tmp_p
         run(trainer, 2, tmp_path, resume=True)
 
 
+def test_a_run_that_goes_on_with_other_options_than_the_configs_says_so(tmp_path: Path, caplog) -> None:
+    run(make_trainer(toy_network()), 1, tmp_path)
+    for rate, said in ((0.1, False), (0.05, True)):
+        trainer = make_trainer(toy_network())
+        trainer.optimizer.param_groups[0]["lr"] = rate
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            run(trainer, 2, tmp_path, resume=True)
+        words = "options of the checkpoint, such as initial_lr 0.1, not with those of the config, such as 0.05"
+        assert (words in caplog.text) == said and trainer.optimizer.param_groups[0]["initial_lr"] == 0.1
+
+
+def test_a_run_of_more_steps_than_asked_for_is_not_cut_short(tmp_path: Path) -> None:
+    run(make_trainer(toy_network()), 3, tmp_path)
+    with pytest.raises(WeightsError, match=r"has 3 iterations, more than SOLVER.MAX_ITER .*, 2: say the longer one"):
+        run(make_trainer(toy_network()), 2, tmp_path, resume=True)
+
+
+def test_without_a_period_the_final_checkpoint_is_the_only_one(tmp_path: Path) -> None:
+    run(make_trainer(toy_network()), 2, tmp_path)
+    assert [path.name for path in tmp_path.glob("*.pth")] == ["model_final.pth"]
+
+
+def test_the_best_weights_are_kept_where_the_last_evaluation_failed_at_first(tmp_path: Path) -> None:
+    def fail():
+        raise RuntimeError("no space left")
+
+    with pytest.raises(RuntimeError, match="no space"):
+        run(make_trainer(toy_network()), 2, tmp_path, evaluate=fail, best_metric="segm/AP")
+    assert (tmp_path / "model_final.pth").is_file() and not (tmp_path / "model_best.pth").is_file()
+    results = {"evaluate": lambda: {"segm": {"AP": 0.7}}, "best_metric": "segm/AP"}
+    run(make_trainer(toy_network()), 2, tmp_path, resume=True, **results)
+    figure = torch.load(tmp_path / "model_best.pth", weights_only=True)["figure"]
+    assert (figure["value"], figure["iteration"]) == (0.7, 2)
+    assert json.loads((tmp_path / "metrics.json").read_text().splitlines()[-1])["segm/AP"] == 0.7
+
+
 def test_a_resumed_run_remembers_how_long_a_task_has_seen_no_label(tmp_path: Path) -> None:
     def load(start: int):
         return (labelled_images(step, 0, labels=("instance", "sem_seg")) for step in range(start, 3))
