@@ -54,6 +54,17 @@ def test_words_become_numbers_the_background_weighs_as_much_as_the_mean_object(d
     assert weights(cfg) == ("median", "inverse")  # what was asked for stays
 
 
+def test_effective_numbers_are_of_images_for_pixels_and_of_objects_for_regions(dataset, tmp_path):
+    words = {SEMANTIC: "effective", REGIONS: "effective", "MODEL.MTL.CLASS_WEIGHTS_BETA": 0.5}
+    semantic, regions = weights(with_class_weights(config(dataset, tmp_path, **words)))
+    counts = json.loads((tmp_path / "class_counts.json").read_text())["counts"]
+    images, objects = np.array(counts["sem_seg"][1], float), np.array(counts["instance"][0], float)
+    for found, n in ((semantic, images), (regions[:2], objects)):
+        expected = 0.5 / (1 - 0.5**n)
+        assert found == pytest.approx(expected / expected.mean())
+    assert objects[0] != objects[1] and len({*images}) > 1
+
+
 def test_without_a_word_nothing_is_counted(dataset, tmp_path):
     for overrides in ({SEMANTIC: None, REGIONS: None}, {SEMANTIC: [1.0, 1, 1, 2], REGIONS: None}):
         cfg = config(dataset, tmp_path, **overrides)

@@ -1,5 +1,7 @@
 """The semantic head's criteria."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -47,6 +49,27 @@ def test_focal_without_focus_is_cross_entropy():
 def test_a_focus_out_of_range_is_named():
     with pytest.raises(ValueError, match="MODEL.MTL.SEM_SEG_HEAD.FOCAL_GAMMA is -1.0, expected a finite number of 0"):
         SemSegCriterion(3, loss="focal", focal_gamma=-1.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "share"),
+    [
+        ({"LOSS": "focal", "FOCAL_GAMMA": 3.0}, (3 / 4) ** 3),
+        ({"OHEM.FRACTION": 0.25}, 4.0),  # the loss is in one pixel of four
+        ({"OHEM.FRACTION": 0.5}, 2.0),
+        ({"OHEM.THRESHOLD": 0.9, "OHEM.MIN_KEPT": 0.5}, 2.0),
+    ],
+)
+def test_the_criterion_has_the_options_of_the_config(options, share):
+    """Of four classes. All pixels are undecided for focal; of the others three have their class for sure."""
+    cfg = tiny_cfg(**{f"MODEL.MTL.SEM_SEG_HEAD.{key}": value for key, value in options.items()})
+    cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 4
+    logits = torch.zeros(1, 4, 1, 4)
+    if "LOSS" not in options:
+        logits[:, 0, :, 1:] = 100.0
+    loss = SemSegCriterion(**SemSegCriterion.from_config(cfg))(logits, torch.zeros(1, 1, 4, dtype=torch.long))
+    mean = math.log(4) * (1 if "LOSS" in options else 1 / 4)
+    assert loss.item() == pytest.approx(share * mean * cfg.MODEL.SEM_SEG_HEAD.LOSS_WEIGHT)
 
 
 def test_focal_is_smaller_and_dice_adds_at_most_one():

@@ -58,6 +58,14 @@ def test_crowds_make_no_class_frequent():
     assert image_factors(cfg, records).tolist() == [2, 1, 1, 1]
 
 
+def test_images_of_frequent_classes_alone_are_thinned():
+    cfg = tiny_cfg(**{"DATALOADER.MTL.UNDERSAMPLE_FREQUENT": 0.25})
+    records = [record(0), record(0), record(0, 1), record(0)]  # class 1 is in a quarter of them
+    assert image_factors(cfg, records).tolist() == [0.5, 0.5, 1, 0.5]
+    cfg.DATALOADER.REPEAT_THRESHOLD = 0.25
+    assert image_factors(cfg, records).tolist() == [0.5, 0.5, 1, 0.5]
+
+
 def test_given_image_labels_count_and_derived_ones_count_as_their_objects():
     cfg = tiny_cfg(["classification"], **{"DATALOADER.REPEAT_THRESHOLD": 1.0})
     records = [{"image_labels": [1]}, {"image_labels": []}, {"image_labels": [0]}, {"image_labels": [0]}, record(1)]
