@@ -150,8 +150,8 @@ def _search(record: Record) -> Iterator[str]:
     search = record["search"]
     if search is None:
         yield (
-            "Nothing was searched: all have the learning rate of the base config, which may suit the one better than "
-            "the other."
+            "Nothing was searched: learning rates and weights are as they were given, which may suit the one better "
+            "than the other."
         )
         return
     counts = {len(network["trials"]) for network in record["networks"].values()}
