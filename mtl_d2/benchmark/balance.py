@@ -193,7 +193,7 @@ def _step(method: Method) -> tuple[dict[str, float], dict[str, Tensor]]:
 
 def _difference(method: Method, own: Mapping[str, Mapping[str, Tensor]]) -> float:
     weights, found = _step(method)
-    prior = method.balancer.prior  # {task: alpha} where gradients are weighed: heads keep their own
+    prior: Any = method.balancer.prior  # {task: alpha} where gradients are weighed: heads keep their own
     worst = 0.0
     for name in next(iter(own.values())):
         is_weighed = not method.weighs_gradients or name.startswith("backbone.")

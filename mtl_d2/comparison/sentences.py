@@ -70,9 +70,10 @@ def _answered_twice(record: Record) -> Iterator[str]:
 
 
 def _score(values: Sequence[float | None], metric: Record) -> str:
-    if None in values:
+    defined = [value for value in values if value is not None]
+    if len(defined) < len(values):
         return "an undefined score"
-    return f"{statistics.fmean(map(float, values)):.{decimals_of(metric['name'].partition('/')[0])}f}"
+    return f"{statistics.fmean(defined):.{decimals_of(metric['name'].partition('/')[0])}f}"
 
 
 def _best(record: Record) -> Iterator[str]:
