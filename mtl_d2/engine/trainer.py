@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -241,17 +241,22 @@ class MultiTaskTrainer(TrainerBase):
             self.optimizer.load_state_dict(state_dict["optimizer"])
         except ValueError as error:
             raise ValueError(f"the optimizer's groups are others, as of other SOLVER.MTL.PARTS ({error})") from error
-        for key in ("initial_lr", "weight_decay", "momentum", "betas"):
-            for own, earlier in zip(wanted, self.optimizer.param_groups, strict=True):
-                if key in own and key in earlier and own[key] != earlier[key]:
-                    logger.warning(
-                        "--resume goes on with the optimizer's options of the checkpoint, such as %s %s, not with "
-                        "those of the config, such as %s: start another OUTPUT_DIR from MODEL.WEIGHTS for these.",
-                        key,
-                        earlier[key],
-                        own[key],
-                    )
-                    return
+        _warn_of_other_options(wanted, self.optimizer.param_groups)
+
+
+def _warn_of_other_options(wanted: Sequence[dict[str, Any]], loaded: Sequence[dict[str, Any]]) -> None:
+    """Torch's optimizers take those of a checkpoint, whatever the config has now."""
+    for key in ("initial_lr", "weight_decay", "momentum", "betas"):
+        for own, earlier in zip(wanted, loaded, strict=True):
+            if key in own and key in earlier and own[key] != earlier[key]:
+                logger.warning(
+                    "--resume goes on with the optimizer's options of the checkpoint, such as %s %s, not with those of "
+                    "the config, such as %s: start another OUTPUT_DIR from MODEL.WEIGHTS for these.",
+                    key,
+                    earlier[key],
+                    own[key],
+                )
+                return
 
 
 def peak_memory_mib(device: torch.device | str) -> float | None:
