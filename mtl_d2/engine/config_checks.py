@@ -44,8 +44,8 @@ def check_solver(cfg: CfgNode, processes: int = 1) -> None:
         _check_run(cfg, processes)
 
 
-def check_network(cfg: CfgNode, processes: int = 1) -> None:
-    """Check the tasks, their balancer and their network; see :func:`check_solver` for arguments and errors."""
+def check_network(cfg: CfgNode, processes: int = 1) -> nn.Module:
+    """Check the tasks, their balancer and their network, and return it; see :func:`check_solver` for the rest."""
     tasks = list(cfg.MODEL.MTL.TASKS)
     if not tasks or len(set(tasks)) < len(tasks):
         raise ValueError(f"MODEL.MTL.TASKS is {tasks}: name at least one of {known_tasks()}, and none twice")
@@ -55,6 +55,7 @@ def check_network(cfg: CfgNode, processes: int = 1) -> None:
     network = build_trial(cfg)
     if processes > 1:
         _check_norms(network)
+    return network
 
 
 def _check_norms(network: nn.Module) -> None:
@@ -68,9 +69,8 @@ def _check_norms(network: nn.Module) -> None:
                 )
 
 
-def _check_trunk_norms(cfg: CfgNode, schedule: TaskSchedule) -> None:
+def _check_trunk_norms(cfg: CfgNode, network: nn.Module, schedule: TaskSchedule) -> None:
     """Where a process may leave out the trunk's backward pass, or the neck's forward pass, of a task."""
-    network = build_trial(cfg)
     balancer = getattr(network, "balancer", None)
     changing = any({*schedule.active(step)} != {*schedule.tasks} for step in schedule.distinct_steps())
     reasons = {
@@ -94,7 +94,7 @@ def _check_run(cfg: CfgNode, processes: int) -> None:
     solver = cfg.SOLVER
     if solver.MAX_ITER < 1:
         raise ValueError(f"SOLVER.MAX_ITER is {solver.MAX_ITER}; expected at least 1 step.")
-    check_network(cfg, processes)
+    network = check_network(cfg, processes)
     check_settings(cfg)
     check_optimizer(cfg)
     check_rates(cfg)
@@ -105,7 +105,7 @@ def _check_run(cfg: CfgNode, processes: int) -> None:
     _check_batch(cfg, processes)
     schedule = TaskSchedule.from_config(cfg)
     if processes > 1:
-        _check_trunk_norms(cfg, schedule)
+        _check_trunk_norms(cfg, network, schedule)
     if SeparateTaskNetworks.__name__ == cfg.MODEL.META_ARCHITECTURE:
         _check_separate(cfg)
     for part in solver.MTL.PARTS if has_own_settings(cfg) else ():

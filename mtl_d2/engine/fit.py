@@ -78,13 +78,9 @@ def fit(
             *build_progress_hooks(output_dir, max_iter, trainer.log_period),
         ]
     )
-    resumed = resume and checkpointer.last_file() != ""
-    checkpointer.resume_or_load(weights, resume=resumed)
-    if load_parts and not resumed:
-        load_parts(unwrap(checkpointer.model), checkpointer.report)
+    start_iter = _load(trainer, checkpointer, weights, load_parts, resume=resume)
     if ema:
         ema.start()
-    start_iter = trainer.iter + 1 if resumed else 0  # a checkpoint names the last iteration that is in it
     if start_iter > max_iter:
         raise WeightsError(
             f"The run in {output_dir} has {start_iter} iterations, more than SOLVER.MAX_ITER (train.max_iter of a "
@@ -95,11 +91,31 @@ def fit(
         if evaluate:
             _end_again(trainer, max_iter)
         return
+    _train(trainer, checkpointer, start_iter, max_iter)
+
+
+def _load(
+    trainer: MultiTaskTrainer,
+    checkpointer: MultiTaskCheckpointer,
+    weights: str,
+    load_parts: Callable[[nn.Module, LoadReport], Any] | None,
+    *,
+    resume: bool,
+) -> int:
+    """Load what a run goes on from, or starts from; return its first iteration."""
+    resumed = resume and checkpointer.last_file() != ""
+    checkpointer.resume_or_load(weights, resume=resumed)
+    if load_parts and not resumed:
+        load_parts(unwrap(checkpointer.model), checkpointer.report)
+    return trainer.iter + 1 if resumed else 0  # a checkpoint names the last iteration that is in it
+
+
+def _train(trainer: MultiTaskTrainer, checkpointer: MultiTaskCheckpointer, start_iter: int, max_iter: int) -> None:
     trainer.open_loader(start_iter)
     try:
         trainer.train(start_iter, max_iter)
     except DivergedError:
-        if main_process:  # the weights are those from before: nothing that was trained is lost
+        if comm.is_main_process():  # the weights are those from before: nothing that was trained is lost
             checkpointer.save(f"model_{trainer.iter:07d}")
         comm.synchronize()  # a process that ends with an error ends the others, and the writing must be done by then
         raise

@@ -164,14 +164,16 @@ class MultiTaskFastRCNNOutputLayers(FastRCNNOutputLayers):
             loss = losses.sum() / max(gt_classes.numel(), 1)
         else:
             loss = super().box_reg_loss(proposal_boxes, gt_boxes, deltas, gt_classes)
-        foreground = (gt_classes >= 0) & (gt_classes < self.num_classes)
-        return loss + torch.where(foreground[:, None], marks, 0.0).sum()
+        return loss + torch.where(self._is_foreground(gt_classes)[:, None], marks, 0.0).sum()
+
+    def _is_foreground(self, gt_classes: Tensor) -> Tensor:
+        return (gt_classes >= 0) & (gt_classes < self.num_classes)
 
     def _foreground_box_losses(
         self, proposal_boxes: Tensor, gt_boxes: Tensor, pred_deltas: Tensor, gt_classes: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Indices of the F foreground regions, and their box losses, both (F,); arguments as in `box_reg_loss`."""
-        (foreground,) = ((gt_classes >= 0) & (gt_classes < self.num_classes)).nonzero(as_tuple=True)
+        (foreground,) = self._is_foreground(gt_classes).nonzero(as_tuple=True)
         class_deltas = pred_deltas.unflatten(1, (-1, proposal_boxes.shape[1]))  # (R, K or 1, 4)
         agnostic = class_deltas.shape[1] == 1
         columns = torch.zeros_like(foreground) if agnostic else gt_classes[foreground]
